@@ -1,0 +1,278 @@
+// The abstract engine: every operation a training step is made of, each with its contract.
+// kernels/cpu implements it for processors, kernels/cuda for NVIDIA GPUs. Valid C++17.
+//
+// Conventions
+//   * All matrices are row-major and dense: element (r, c) at data[r * cols + c].
+//   * T = tokens of a micro-batch (packed, documents one after the other), K = input features of a
+//     linear layer, N = its output features, V = vocabulary.
+//   * A code is an INT8 value in [-127, 127]; value = grid * code; zero decodes to exactly zero.
+//   * Operations are enqueued in order and cannot fail on valid arguments. What does fail (an
+//     argument an engine does not support, a device error) is sticky and returned by Synchronize.
+//   * Determinism: the same arguments give the same bits, whatever the number of threads. Where the
+//     contract says "exact", every engine gives the same bits too.
+//   * A row that holds a NaN or an infinity is quantised to codes 0 with a NaN scale, so that what is
+//     not finite reaches the gradient norm instead of vanishing.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/philox.h"
+
+namespace qft {
+
+enum class DType : int32_t { kF32 = 0, kBF16 = 1, kF16 = 2, kI8 = 3, kI32 = 4 };
+
+enum class Rounding : int32_t { kNearest = 0, kStochastic = 1 };
+
+inline constexpr int64_t kMomentumBlock = 128;
+// An INT32 sum holds 133,144 products of +-127 * +-127; sums are split here and continued in fp32.
+inline constexpr int64_t kMaxIntegerSum = 131072;
+// Vocabulary entries per chunk of the head; part of the numerics (one dy scale a token and chunk).
+inline constexpr int64_t kVocabularyChunk = 8192;
+
+// An fp32 or bf16 matrix.
+struct Matrix {
+  void* data = nullptr;
+  DType dtype = DType::kF32;
+  int64_t rows = 0;
+  int64_t cols = 0;
+};
+
+// One operand of a linear layer's matmuls, in one of two forms:
+//   kI8          codes with one fp32 scale per row: value(r, c) = scales[r] * codes[r, c]
+//   kF32, kBF16  plain values, scales unused (floating arithmetic)
+struct Operand {
+  void* data = nullptr;
+  float* scales = nullptr;
+  DType dtype = DType::kI8;
+  int64_t rows = 0;
+  int64_t cols = 0;
+};
+
+// Input features kept apart from the codes (whose columns there are zero): `columns` ascending,
+// values [rows, count] fp32. Empty when count == 0.
+struct CriticalFeatures {
+  const int32_t* columns = nullptr;
+  float* values = nullptr;
+  int32_t count = 0;
+};
+
+// Extra low bits of each weight that only the update reads: [rows, cols * bits / 8]. Empty when
+// bits == 0.
+struct ResidualPlane {
+  void* data = nullptr;
+  int32_t bits = 0;
+};
+
+// A trainable tensor [rows, cols]. kI8: codes with one fp32 grid per row. kF32: values.
+struct Weight {
+  void* data = nullptr;
+  float* grid = nullptr;
+  DType dtype = DType::kI8;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  CriticalFeatures critical;
+  ResidualPlane residual;
+};
+
+// Lion momentum of a Weight. kI8: codes with one fp32 grid per block of 128 along the row,
+// ceil(cols / 128) blocks a row. kF32: values.
+struct Momentum {
+  void* data = nullptr;
+  float* grid = nullptr;
+  DType dtype = DType::kI8;
+};
+
+// A gradient as it stands on the stack. kI8: codes with one fp32 grid per row. kF32: values.
+struct Gradient {
+  void* data = nullptr;
+  float* grid = nullptr;
+  DType dtype = DType::kI8;
+  int64_t rows = 0;
+  int64_t cols = 0;
+};
+
+// What changes from step to step lives in engine memory, so that a captured step can be replayed.
+struct StepState {
+  uint64_t step = 0;           // counts from 0; word of every random index
+  float learning_rate = 0;
+  float gradient_scale = 1;    // multiplies every gradient before clipping (1 / loss weights)
+  float clip_factor = 1;       // multiplies every gradient in the update
+  int32_t skip_update = 0;     // non-zero: LionUpdate leaves everything as it is
+  double gradient_square_sum = 0;  // of scaled gradients, unclipped
+  double loss_sum = 0;         // sum over tokens of weight * -log p(target)
+  double loss_weight = 0;      // sum over tokens of weight
+  int64_t codes_changed = 0;   // weight codes that LionUpdate changed
+  int64_t codes_saturated = 0; // weight codes at +-127 after LionUpdate
+  int64_t rows_grown = 0;      // rows whose grid grew
+};
+
+// Where the random bits of one rounding come from. `row_offset` is the index of row 0: for operands
+// the global token within the step, so that the split into micro-batches does not matter.
+struct RandomStream {
+  PhiloxKey key{0, 0};
+  int64_t row_offset = 0;
+};
+
+struct LionOptions {
+  float beta1 = 0.9f;
+  float beta2 = 0.99f;
+  float weight_decay = 0;          // decoupled, multiplied by the learning rate
+  float learning_rate_factor = 1;  // of the tensor's group
+  Rounding rounding = Rounding::kStochastic;
+  PhiloxKey weight_key{0, 0};    // 32 bits an element
+  PhiloxKey momentum_key{0, 0};  // 16 bits an element
+  PhiloxKey regrow_key{0, 0};    // 32 bits an element, used when a row's grid grows
+};
+
+struct AttentionShape {
+  int64_t tokens = 0;
+  int32_t heads = 0;
+  int32_t kv_heads = 0;
+  int32_t head_dim = 0;
+  float scale = 0;  // multiplies q.k, usually 1/sqrt(head_dim)
+};
+
+
+class Engine {
+ public:
+  virtual ~Engine() = default;
+
+  // --- memory -----------------------------------------------------------------------------------
+  // 64-byte aligned, zeroed; nullptr when there is none left. Blocking.
+  virtual void* Allocate(size_t bytes) = 0;
+  virtual void Free(void* data, size_t bytes) = 0;
+  // Ordered with the operations; host memory may be reused when the call returns.
+  virtual void CopyToEngine(void* destination, const void* host, size_t bytes) = 0;
+  virtual void CopyToHost(void* host, const void* source, size_t bytes) = 0;
+  virtual void Fill(void* destination, int value, size_t bytes) = 0;
+  // Waits for everything enqueued. Returns nullptr, or a message that stays until the engine goes:
+  // the first error since the engine was made.
+  virtual const char* Synchronize() = 0;
+  virtual const char* Name() const = 0;         // "cpu", "cuda"
+  virtual const char* Description() const = 0;  // processor, instruction set, threads
+
+  // --- quantising -------------------------------------------------------------------------------
+  // x [R, C] fp32 -> out [R, C]. kI8: scale = absmax/127 per row, codes to nearest (ties to even).
+  // Floating out: a plain copy. Exact.
+  virtual void QuantizeRows(const Matrix& x, const Operand& out) = 0;
+  // The operand of the input gradient. dy [T, N] fp32; fold = grids of W's rows (nullptr: ones).
+  // out [T, N]: dy[t, n] * fold[n], kI8: one absmax/127 scale per token, 16-bit stochastic (row =
+  // token, column = n) or nearest. Floating out: dy * fold as it is. Exact.
+  virtual void QuantizeOutputGradient(const Matrix& dy, const float* fold, Rounding rounding,
+                                      const RandomStream& random, const StepState* step,
+                                      const Operand& out) = 0;
+  // The operand of the weight gradient. dy [T, N] fp32; fold = scales of X's rows (nullptr: ones).
+  // out [N, T] transposed: dy[t, n] * fold[t], kI8: one absmax/127 scale per n over all T, 16-bit
+  // stochastic (random row = token, column = n) or nearest. Floating out: plain transpose. Exact.
+  virtual void QuantizeOutputGradientTransposed(const Matrix& dy, const float* fold,
+                                                Rounding rounding, const RandomStream& random,
+                                                const StepState* step, const Operand& out) = 0;
+  // w [rows, cols] fp32 -> initial codes: grid = absmax / 120 per row, to nearest (ties to even);
+  // kF32: a copy. Exact.
+  virtual void EncodeWeight(const float* values, const Weight& out) = 0;
+  // Rows [row_begin, row_begin + row_count) of w as fp32 into `values` (engine memory). Exact.
+  virtual void DecodeWeight(const Weight& w, int64_t row_begin, int64_t row_count,
+                            float* values) = 0;
+
+  // --- linear layers ----------------------------------------------------------------------------
+  // Integer when x is kI8 (w must be kI8), floating when x is floating (w kI8 is decoded in tiles).
+  // y [T, N] = x [T, K] * w [N, K]^T (+ y when accumulate). Integer form exact:
+  // y = fl(fl(x.scale[t] * w.grid[n]) * float(sum)), the INT32 sum split every kMaxIntegerSum and
+  // continued in fp32, then added to y when accumulate.
+  virtual void MatmulForward(const Operand& x, const Weight& w, const Matrix& y,
+                             bool accumulate) = 0;
+  // dx [T, K] = dy [T, N] * w [N, K] (+ dx when accumulate). kI8: dy comes from
+  // QuantizeOutputGradient with w.grid folded in; dx = dy.scale[t] * sum. Floating: w's values are
+  // used and nothing is folded. Exact in integer form.
+  virtual void MatmulInputGradient(const Operand& dy, const Weight& w, const Matrix& dx,
+                                   bool accumulate) = 0;
+  // dw [N, K] fp32 = dy_t [N, T] * x [T, K] (+ dw when accumulate). kI8: dy_t comes from
+  // QuantizeOutputGradientTransposed with x.scales folded in; dw = dy_t.scale[n] * sum. Floating:
+  // nothing is folded. Exact in integer form.
+  virtual void MatmulWeightGradient(const Operand& dy_t, const Operand& x, const Matrix& dw,
+                                    bool accumulate) = 0;
+
+  // --- layers -----------------------------------------------------------------------------------
+  // y [T, K] fp32 = rows tokens[t] of table [V, K], decoded. Exact.
+  virtual void EmbeddingForward(const int32_t* tokens, const Weight& table, const Matrix& y) = 0;
+  // dtable [V, K] fp32 += dy [T, K] summed over the tokens of each row, in token order. Exact.
+  virtual void EmbeddingBackward(const int32_t* tokens, const Matrix& dy, const Matrix& dtable) = 0;
+  // rstd[t] = 1 / sqrt(mean_k x^2 + eps); y[t, k] = x * rstd * weight[k], quantised like
+  // QuantizeRows when y is kI8. x [T, K] fp32, weight [K], rstd [T].
+  virtual void RmsNormForward(const Matrix& x, const float* weight, float epsilon, const Operand& y,
+                              float* rstd) = 0;
+  // dx [T, K] += gradient through the norm; dweight [K] += sum_t dy * x * rstd (nullptr: skipped).
+  virtual void RmsNormBackward(const Matrix& x, const float* weight, const float* rstd,
+                               const Matrix& dy, const Matrix& dx, float* dweight) = 0;
+  // Rotates x [T, heads * head_dim] in place, halves paired (i, i + head_dim/2), by
+  // positions[t] * inverse_frequency[i]; inverse rotates back (the gradient). Frequencies [dim/2].
+  virtual void Rope(const Matrix& x, const int32_t* positions, const float* inverse_frequency,
+                    int32_t heads, int32_t head_dim, bool inverse) = 0;
+  // out [T, heads*dim]; log_sum_exp [heads, T]. Token t sees tokens document_start[t] .. t, so that
+  // documents packed into one micro-batch do not see each other. q [T, heads*dim], k and v
+  // [T, kv_heads*dim], all fp32, head h reads kv head h / (heads / kv_heads).
+  virtual void AttentionForward(const AttentionShape& shape, const int32_t* document_start,
+                                const Matrix& q, const Matrix& k, const Matrix& v,
+                                const Matrix& out, float* log_sum_exp) = 0;
+  // dq, dk, dv are overwritten. dout [T, heads*dim]. scratch: at least
+  // AttentionBackwardScratch(shape) bytes.
+  virtual void AttentionBackward(const AttentionShape& shape, const int32_t* document_start,
+                                 const Matrix& q, const Matrix& k, const Matrix& v,
+                                 const Matrix& out, const float* log_sum_exp, const Matrix& dout,
+                                 const Matrix& dq, const Matrix& dk, const Matrix& dv,
+                                 void* scratch) = 0;
+  virtual size_t AttentionBackwardScratch(const AttentionShape& shape) const = 0;
+  // T new tokens at positions past .. past + T - 1 of one sequence, over a cache. shape.tokens = T;
+  // q, out [T, heads*dim]; k_cache, v_cache [>= past + T, kv_heads*dim], the new rows already in.
+  virtual void AttentionDecode(const AttentionShape& shape, int64_t past, const Matrix& q,
+                               const Matrix& k_cache, const Matrix& v_cache, const Matrix& out) = 0;
+  // y[t, i] = silu(gate) * up, quantised like QuantizeRows when y is kI8. All [T, F].
+  virtual void SwigluForward(const Matrix& gate, const Matrix& up, const Operand& y) = 0;
+  // dgate, dup from dy; dgate may be gate's and dup may be up's own memory.
+  virtual void SwigluBackward(const Matrix& gate, const Matrix& up, const Matrix& dy,
+                              const Matrix& dgate, const Matrix& dup) = 0;
+  // x += y, both [R, C] fp32.
+  virtual void Add(const Matrix& x, const Matrix& y) = 0;
+  // One chunk of the vocabulary, first pass. logits [T, C] are columns chunk_begin .. + C.
+  // Updates row_max [T] and row_sum [T] (running, rescaled sum of exp) and, where the target lies in
+  // the chunk, target_logit [T]. For the first chunk row_max = -inf and row_sum = 0 are implied.
+  virtual void CrossEntropyChunk(const Matrix& logits, int64_t chunk_begin, const int32_t* targets,
+                                 float* row_max, float* row_sum, float* target_logit) = 0;
+  // token_loss[t] = log(row_sum) + row_max - target_logit (0 where loss_weight is 0); adds
+  // weight * loss and weight to step->loss_sum and step->loss_weight in token order (fp64).
+  virtual void CrossEntropyLoss(int64_t tokens, const float* loss_weight, const float* row_max,
+                                const float* row_sum, const float* target_logit, float* token_loss,
+                                StepState* step) = 0;
+  // Second pass, in place: logits -> weight * (exp(logit - max)/sum - [column == target]).
+  virtual void CrossEntropyGradient(const Matrix& logits, int64_t chunk_begin,
+                                    const int32_t* targets, const float* loss_weight,
+                                    const float* row_max, const float* row_sum) = 0;
+
+  // --- gradients and update ---------------------------------------------------------------------
+  // values [rows, cols] fp32 -> out. kI8: absmax/127 per row, 16-bit stochastic or nearest, row_offset
+  // of `random` is the row of values' first row. kF32: a copy. Exact.
+  virtual void EncodeGradient(const float* values, Rounding rounding, const RandomStream& random,
+                              const StepState* step, const Gradient& out) = 0;
+  // values += decoded gradient. Exact.
+  virtual void AccumulateGradient(const Gradient& gradient, float* values) = 0;
+  // step->gradient_square_sum += gradient_scale^2 * sum of squares of what stands on the stack,
+  // summed in fp64 in row order. Exact.
+  virtual void AddSquareSum(const Gradient& gradient, StepState* step) = 0;
+  // step->clip_factor = min(1, max_norm / norm), norm = sqrt(square sum or `norm_override`, if >= 0);
+  // max_norm <= 0: factor 1. skip_update = 1 when the square sum is not finite.
+  virtual void SetClipFactor(float max_norm, double square_sum_override, StepState* step) = 0;
+  // Lion on codes (docs/numerics.md): g = gradient_scale * clip_factor * gradient;
+  // u = sign(b1 m + (1-b1) g); w += SR(-(lr * factor) * (u + wd * w)); m = b2 m + (1-b2) g,
+  // momentum grid refitted per block (absmax/127), 16-bit stochastic. A row whose code would leave
+  // +-127 grows its grid by 1/16 until it fits and is re-rounded once with regrow_key.
+  // Counts codes_changed, codes_saturated, rows_grown. Nothing happens when skip_update. Exact.
+  virtual void LionUpdate(const LionOptions& options, const Weight& w, const Momentum& m,
+                          const Gradient& gradient, StepState* step) = 0;
+};
+
+// threads <= 0: one a processor. Never null. Throws nothing.
+Engine* CreateCpuEngine(int threads);
+
+}  // namespace qft

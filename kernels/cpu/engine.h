@@ -1,0 +1,99 @@
+// The CPU engine. Compiled once per instruction set (see simd.h); CreateCpuEngine picks the best one
+// the processor has. One op a file: kernels/cpu/<op>.cpp implements CpuEngine::<Op>.
+#pragma once
+
+#include <atomic>
+
+#include "base/thread_pool.h"
+#include "kernels/ops.h"
+
+namespace qft::QFT_ISA {
+
+class CpuEngine final : public Engine {
+ public:
+  explicit CpuEngine(int threads);
+  ~CpuEngine() override;
+
+  void* Allocate(size_t bytes) override;
+  void Free(void* data, size_t bytes) override;
+  void CopyToEngine(void* destination, const void* host, size_t bytes) override;
+  void CopyToHost(void* host, const void* source, size_t bytes) override;
+  void Fill(void* destination, int value, size_t bytes) override;
+  const char* Synchronize() override;
+  const char* Name() const override;
+  const char* Description() const override;
+
+  void QuantizeRows(const Matrix& x, const Operand& out) override;
+  void QuantizeOutputGradient(const Matrix& dy, const float* fold, Rounding rounding,
+                              const RandomStream& random, const StepState* step,
+                              const Operand& out) override;
+  void QuantizeOutputGradientTransposed(const Matrix& dy, const float* fold, Rounding rounding,
+                                        const RandomStream& random, const StepState* step,
+                                        const Operand& out) override;
+  void EncodeWeight(const float* values, const Weight& out) override;
+  void DecodeWeight(const Weight& w, int64_t row_begin, int64_t row_count, float* values) override;
+
+  void MatmulForward(const Operand& x, const Weight& w, const Matrix& y, bool accumulate) override;
+  void MatmulInputGradient(const Operand& dy, const Weight& w, const Matrix& dx,
+                           bool accumulate) override;
+  void MatmulWeightGradient(const Operand& dy_t, const Operand& x, const Matrix& dw,
+                            bool accumulate) override;
+
+  void EmbeddingForward(const int32_t* tokens, const Weight& table, const Matrix& y) override;
+  void EmbeddingBackward(const int32_t* tokens, const Matrix& dy, const Matrix& dtable) override;
+  void RmsNormForward(const Matrix& x, const float* weight, float epsilon, const Operand& y,
+                      float* rstd) override;
+  void RmsNormBackward(const Matrix& x, const float* weight, const float* rstd, const Matrix& dy,
+                       const Matrix& dx, float* dweight) override;
+  void Rope(const Matrix& x, const int32_t* positions, const float* inverse_frequency,
+            int32_t heads, int32_t head_dim, bool inverse) override;
+  void AttentionForward(const AttentionShape& shape, const int32_t* document_start,
+                        const Matrix& q, const Matrix& k, const Matrix& v, const Matrix& out,
+                        float* log_sum_exp) override;
+  void AttentionBackward(const AttentionShape& shape, const int32_t* document_start,
+                         const Matrix& q, const Matrix& k, const Matrix& v, const Matrix& out,
+                         const float* log_sum_exp, const Matrix& dout, const Matrix& dq,
+                         const Matrix& dk, const Matrix& dv, void* scratch) override;
+  size_t AttentionBackwardScratch(const AttentionShape& shape) const override;
+  void AttentionDecode(const AttentionShape& shape, int64_t past, const Matrix& q,
+                       const Matrix& k_cache, const Matrix& v_cache, const Matrix& out) override;
+  void SwigluForward(const Matrix& gate, const Matrix& up, const Operand& y) override;
+  void SwigluBackward(const Matrix& gate, const Matrix& up, const Matrix& dy, const Matrix& dgate,
+                      const Matrix& dup) override;
+  void Add(const Matrix& x, const Matrix& y) override;
+  void CrossEntropyChunk(const Matrix& logits, int64_t chunk_begin, const int32_t* targets,
+                         float* row_max, float* row_sum, float* target_logit) override;
+  void CrossEntropyLoss(int64_t tokens, const float* loss_weight, const float* row_max,
+                        const float* row_sum, const float* target_logit, float* token_loss,
+                        StepState* step) override;
+  void CrossEntropyGradient(const Matrix& logits, int64_t chunk_begin, const int32_t* targets,
+                            const float* loss_weight, const float* row_max,
+                            const float* row_sum) override;
+
+  void EncodeGradient(const float* values, Rounding rounding, const RandomStream& random,
+                      const StepState* step, const Gradient& out) override;
+  void AccumulateGradient(const Gradient& gradient, float* values) override;
+  void AddSquareSum(const Gradient& gradient, StepState* step) override;
+  void SetClipFactor(float max_norm, double square_sum_override, StepState* step) override;
+  void LionUpdate(const LionOptions& options, const Weight& w, const Momentum& m,
+                  const Gradient& gradient, StepState* step) override;
+
+ private:
+  // `message` must be a string literal. The first one stays.
+  void Fail(const char* message);
+  // `bytes` of 64-byte aligned scratch private to a worker, kept and grown as asked; contents are
+  // undefined. Inside a task use index `worker`.
+  char* WorkerScratch(int worker, size_t bytes);
+
+  struct Scratch {
+    char* data = nullptr;
+    size_t bytes = 0;
+  };
+
+  ThreadPool pool_;
+  Scratch* scratch_;
+  std::atomic<const char*> error_{nullptr};
+  char description_[160];
+};
+
+}  // namespace qft::QFT_ISA

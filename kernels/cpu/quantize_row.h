@@ -1,0 +1,89 @@
+// Quantising one row held in cache, to nearest; the rule of Engine::QuantizeRows.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#include "kernels/cpu/simd.h"
+#include "kernels/ops.h"
+
+namespace qft::QFT_ISA {
+
+// Bit pattern of the largest magnitude of the row; above 0x7f7fffff when a value is not finite.
+// Integers, so that a NaN is never lost and the order does not matter.
+QFT_INLINE int32_t RowAbsMaxBits(const float* x, int64_t cols) {
+  const Int16 magnitude = BroadcastInt(0x7fffffff);
+  Int16 m0 = {}, m1 = {}, m2 = {}, m3 = {};
+  int64_t c = 0;
+  for (; c + 4 * kLanes <= cols; c += 4 * kLanes) {
+    m0 = MaxInt(Bits(Load(x + c)) & magnitude, m0);
+    m1 = MaxInt(Bits(Load(x + c + kLanes)) & magnitude, m1);
+    m2 = MaxInt(Bits(Load(x + c + 2 * kLanes)) & magnitude, m2);
+    m3 = MaxInt(Bits(Load(x + c + 3 * kLanes)) & magnitude, m3);
+  }
+  for (; c + kLanes <= cols; c += kLanes) m0 = MaxInt(Bits(Load(x + c)) & magnitude, m0);
+  if (c < cols) m1 = MaxInt(Bits(LoadPartial(x + c, cols - c)) & magnitude, m1);
+  return MaxLaneInt(MaxInt(MaxInt(m0, m1), MaxInt(m2, m3)));
+}
+
+// scale = absmax / 127 and codes = round(x * (127 / absmax)), ties to even. A row that is zero or
+// too small for 127 / absmax to be finite gets scale 0 and codes 0; one that holds a NaN or an
+// infinity gets a NaN scale and codes 0.
+QFT_INLINE void QuantizeRowNearest(const float* x, int64_t cols, int8_t* codes, float* scale) {
+  const int32_t bits = RowAbsMaxBits(x, cols);
+  float absmax;
+  std::memcpy(&absmax, &bits, sizeof(absmax));
+  const bool finite = bits < 0x7f800000;
+  const float inverse = 127.0f / absmax;
+  if (!finite || !(inverse <= std::numeric_limits<float>::max())) {
+    *scale = finite ? 0.0f : std::numeric_limits<float>::quiet_NaN();
+    std::memset(codes, 0, static_cast<size_t>(cols));
+    return;
+  }
+  *scale = absmax / 127.0f;
+  const Float16 factor = Broadcast(inverse);
+  int64_t c = 0;
+  for (; c + kLanes <= cols; c += kLanes) {
+    StoreCodes(codes + c, RoundToInt(Load(x + c) * factor));
+  }
+  if (c < cols) {
+    StoreCodesPartial(codes + c, RoundToInt(LoadPartial(x + c, cols - c) * factor), cols - c);
+  }
+}
+
+// To nearest, ties to even; NaN stays NaN. The upper half of each lane is zero.
+QFT_INLINE Int16 RoundToBf16(Float16 v) {
+  const Uint16 bits = (Uint16)v;
+  const Uint16 rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  const Int16 is_nan = v != v;
+  return (is_nan & (Int16)((bits >> 16) | 0x40u)) | (~is_nan & (Int16)rounded);
+}
+
+QFT_INLINE void StoreRowBf16(const float* x, int64_t cols, uint16_t* out) {
+  typedef uint16_t Half16 __attribute__((vector_size(32)));
+  int64_t c = 0;
+  for (; c + kLanes <= cols; c += kLanes) {
+    const Half16 half = __builtin_convertvector(RoundToBf16(Load(x + c)), Half16);
+    std::memcpy(out + c, &half, sizeof(half));
+  }
+  if (c < cols) {
+    const Half16 half = __builtin_convertvector(RoundToBf16(LoadPartial(x + c, cols - c)), Half16);
+    std::memcpy(out + c, &half, static_cast<size_t>(cols - c) * sizeof(uint16_t));
+  }
+}
+
+// Writes row `r` of `out` in the operand's form. `x` may be that row itself when out is kF32.
+QFT_INLINE void StoreOperandRow(const float* x, int64_t r, const Operand& out) {
+  const int64_t offset = r * out.cols;
+  if (out.dtype == DType::kI8) {
+    QuantizeRowNearest(x, out.cols, static_cast<int8_t*>(out.data) + offset, out.scales + r);
+  } else if (out.dtype == DType::kBF16) {
+    StoreRowBf16(x, out.cols, static_cast<uint16_t*>(out.data) + offset);
+  } else {
+    float* row = static_cast<float*>(out.data) + offset;
+    if (row != x) std::memcpy(row, x, static_cast<size_t>(out.cols) * sizeof(float));
+  }
+}
+
+}  // namespace qft::QFT_ISA

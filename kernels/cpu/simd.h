@@ -1,0 +1,163 @@
+// Sixteen fp32 lanes on every instruction set, with the same bits: each function here is a fixed
+// sequence of IEEE operations per lane, and reductions have a fixed order.
+//
+// Files that include this are compiled once per instruction set (QFT_ISA = plain, avx2, avx512),
+// everything in namespace qft::QFT_ISA. They use no standard containers and no inline function of
+// another header that could be emitted out of line: the linker would keep one copy of it, perhaps
+// one that the processor at hand cannot run.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#define QFT_INLINE static inline __attribute__((always_inline))
+
+namespace qft::QFT_ISA {
+
+inline constexpr int kLanes = 16;
+
+typedef float Float16 __attribute__((vector_size(64)));
+typedef int32_t Int16 __attribute__((vector_size(64)));
+typedef uint32_t Uint16 __attribute__((vector_size(64)));
+typedef int8_t Byte16 __attribute__((vector_size(16)));
+
+QFT_INLINE Float16 Load(const float* p) {
+  Float16 v;
+  std::memcpy(&v, p, sizeof(v));
+  return v;
+}
+QFT_INLINE void Store(float* p, Float16 v) { std::memcpy(p, &v, sizeof(v)); }
+
+// Loads `count` < 16 lanes, the others 0.
+QFT_INLINE Float16 LoadPartial(const float* p, int64_t count) {
+#if defined(__AVX512F__)
+  return (Float16)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1u), p);
+#else
+  Float16 v = {};
+  std::memcpy(&v, p, static_cast<size_t>(count) * sizeof(float));
+  return v;
+#endif
+}
+QFT_INLINE void StorePartial(float* p, Float16 v, int64_t count) {
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << count) - 1u), (__m512)v);
+#else
+  std::memcpy(p, &v, static_cast<size_t>(count) * sizeof(float));
+#endif
+}
+
+QFT_INLINE Float16 Broadcast(float x) {
+  return Float16{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
+}
+QFT_INLINE Int16 BroadcastInt(int32_t x) {
+  return Int16{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
+}
+
+QFT_INLINE Int16 Bits(Float16 v) { return (Int16)v; }
+QFT_INLINE Float16 FromBits(Int16 v) { return (Float16)v; }
+
+// a * b + c with one rounding.
+QFT_INLINE Float16 Fma(Float16 a, Float16 b, Float16 c) {
+#if defined(__AVX512F__)
+  return (Float16)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+  union {
+    Float16 v;
+    __m256 half[2];
+  } ua{a}, ub{b}, uc{c};
+  uc.half[0] = _mm256_fmadd_ps(ua.half[0], ub.half[0], uc.half[0]);
+  uc.half[1] = _mm256_fmadd_ps(ua.half[1], ub.half[1], uc.half[1]);
+  return uc.v;
+#else
+  Float16 r;
+  for (int i = 0; i < kLanes; ++i) r[i] = __builtin_fmaf(a[i], b[i], c[i]);
+  return r;
+#endif
+}
+
+QFT_INLINE Float16 Select(Int16 mask, Float16 yes, Float16 no) {
+  return (Float16)((mask & (Int16)yes) | (~mask & (Int16)no));
+}
+QFT_INLINE Float16 Max(Float16 a, Float16 b) { return Select(a > b, a, b); }
+QFT_INLINE Float16 Min(Float16 a, Float16 b) { return Select(a < b, a, b); }
+QFT_INLINE Float16 Abs(Float16 v) { return FromBits(Bits(v) & BroadcastInt(0x7fffffff)); }
+QFT_INLINE Int16 MaxInt(Int16 a, Int16 b) {
+  const Int16 mask = a > b;
+  return (mask & a) | (~mask & b);
+}
+
+// To nearest, ties to even. |v| < 2^22.
+QFT_INLINE Int16 RoundToInt(Float16 v) {
+#if defined(__AVX512F__)
+  return (Int16)_mm512_cvtps_epi32((__m512)v);
+#else
+  const Float16 magic = Broadcast(12582912.0f);  // 1.5 * 2^23
+  return Bits(v + magic) - Bits(magic);
+#endif
+}
+// Towards zero. |v| < 2^31.
+QFT_INLINE Int16 TruncateToInt(Float16 v) { return __builtin_convertvector(v, Int16); }
+QFT_INLINE Float16 ToFloat(Int16 v) { return __builtin_convertvector(v, Float16); }
+
+QFT_INLINE Int16 LoadCodes(const int8_t* p) {
+  Byte16 v;
+  std::memcpy(&v, p, sizeof(v));
+  return __builtin_convertvector(v, Int16);
+}
+QFT_INLINE void StoreCodes(int8_t* p, Int16 v) {
+  const Byte16 bytes = __builtin_convertvector(v, Byte16);
+  std::memcpy(p, &bytes, sizeof(bytes));
+}
+QFT_INLINE Int16 LoadCodesPartial(const int8_t* p, int64_t count) {
+  Byte16 v = {};
+  std::memcpy(&v, p, static_cast<size_t>(count));
+  return __builtin_convertvector(v, Int16);
+}
+QFT_INLINE void StoreCodesPartial(int8_t* p, Int16 v, int64_t count) {
+  const Byte16 bytes = __builtin_convertvector(v, Byte16);
+  std::memcpy(p, &bytes, static_cast<size_t>(count));
+}
+
+// ((0+8)+(4+12)) + ...: halves folded onto each other.
+QFT_INLINE float Sum(Float16 v) {
+  float s[8];
+  for (int i = 0; i < 8; ++i) s[i] = v[i] + v[i + 8];
+  for (int i = 0; i < 4; ++i) s[i] = s[i] + s[i + 4];
+  return (s[0] + s[2]) + (s[1] + s[3]);
+}
+QFT_INLINE float MaxLane(Float16 v) {
+  float m = v[0];
+  for (int i = 1; i < kLanes; ++i) m = v[i] > m ? v[i] : m;
+  return m;
+}
+QFT_INLINE int32_t MaxLaneInt(Int16 v) {
+  int32_t m = v[0];
+  for (int i = 1; i < kLanes; ++i) m = v[i] > m ? v[i] : m;
+  return m;
+}
+
+// e^x to about 1 ulp of fp32; 0 below -87.33, saturates at 88.37 (no infinity), NaN stays NaN.
+QFT_INLINE Float16 Exp(Float16 x) {
+  const Float16 clamped = Min(Max(x, Broadcast(-87.33654f)), Broadcast(88.37626f));
+  const Int16 n = RoundToInt(clamped * Broadcast(1.44269504f));
+  const Float16 nf = ToFloat(n);
+  Float16 r = Fma(nf, Broadcast(-0.693145752f), clamped);
+  r = Fma(nf, Broadcast(-1.42860677e-6f), r);
+  Float16 p = Broadcast(1.0f / 5040.0f);
+  p = Fma(p, r, Broadcast(1.0f / 720.0f));
+  p = Fma(p, r, Broadcast(1.0f / 120.0f));
+  p = Fma(p, r, Broadcast(1.0f / 24.0f));
+  p = Fma(p, r, Broadcast(1.0f / 6.0f));
+  p = Fma(p, r, Broadcast(0.5f));
+  p = Fma(p, r, Broadcast(1.0f));
+  p = Fma(p, r, Broadcast(1.0f));
+  const Float16 scaled = FromBits(Bits(p) + (n << 23));
+  const Float16 result = Select(x < Broadcast(-87.33654f), Broadcast(0.0f), scaled);
+  return Select(x == x, result, x);
+}
+
+}  // namespace qft::QFT_ISA

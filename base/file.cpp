@@ -105,6 +105,13 @@ class PosixFileSystemImpl final : public FileSystem {
     return absl::OkStatus();
   }
 
+  Status Exchange(const std::string& a, const std::string& b) override {
+    if (::renameat2(AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE) != 0) {
+      return ErrnoError(errno, "exchange " + a + " and " + b);
+    }
+    return absl::OkStatus();
+  }
+
   Status Unlink(const std::string& path) override {
     if (::unlink(path.c_str()) != 0) return ErrnoError(errno, "remove " + path);
     return absl::OkStatus();
@@ -159,6 +166,12 @@ class PosixFileSystemImpl final : public FileSystem {
     if (errno == ENOENT || errno == ENOTDIR) return false;
     return ErrnoError(errno, "stat " + path);
   }
+  StatusOr<bool> IsSymbolicLink(const std::string& path) override {
+    struct stat info {};
+    if (::lstat(path.c_str(), &info) == 0) return S_ISLNK(info.st_mode);
+    if (errno == ENOENT || errno == ENOTDIR) return false;
+    return ErrnoError(errno, "stat " + path);
+  }
 };
 
 }  // namespace
@@ -203,6 +216,8 @@ Status MakeDirectories(FileSystem& fs, const std::string& path) {
 }
 
 Status RemoveTree(FileSystem& fs, const std::string& path) {
+  QFT_ASSIGN_OR_RETURN(const bool link, fs.IsSymbolicLink(path));
+  if (link) return fs.Unlink(path);
   QFT_ASSIGN_OR_RETURN(const bool exists, fs.Exists(path));
   if (!exists) return absl::OkStatus();
   QFT_ASSIGN_OR_RETURN(const bool is_directory, fs.IsDirectory(path));

@@ -37,6 +37,8 @@ class FileSystem {
 
   virtual StatusOr<std::unique_ptr<File>> Open(const std::string& path, OpenMode mode) = 0;
   virtual Status Rename(const std::string& from, const std::string& to) = 0;
+  // Both paths exist and change places in one step.
+  virtual Status Exchange(const std::string& a, const std::string& b) = 0;
   virtual Status Unlink(const std::string& path) = 0;
   virtual Status RemoveDirectory(const std::string& path) = 0;
   virtual Status MakeDirectory(const std::string& path) = 0;
@@ -44,6 +46,7 @@ class FileSystem {
   virtual Status SyncDirectory(const std::string& path) = 0;
   virtual StatusOr<bool> Exists(const std::string& path) = 0;
   virtual StatusOr<bool> IsDirectory(const std::string& path) = 0;
+  virtual StatusOr<bool> IsSymbolicLink(const std::string& path) = 0;
 };
 
 // The POSIX implementation; one immutable object for the whole process.
@@ -54,7 +57,7 @@ StatusOr<std::string> ReadWholeFile(FileSystem& fs, const std::string& path, uin
 Status WriteFileDurably(FileSystem& fs, const std::string& path, std::string_view content);
 // mkdir -p
 Status MakeDirectories(FileSystem& fs, const std::string& path);
-// rm -r; a path that does not exist is success.
+// rm -r, following no symbolic link; a path that does not exist is success.
 Status RemoveTree(FileSystem& fs, const std::string& path);
 
 std::string JoinPath(const std::string& folder, const std::string& name);

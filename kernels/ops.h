@@ -197,8 +197,10 @@ class Engine {
   // --- layers -----------------------------------------------------------------------------------
   // y [T, K] fp32 = rows tokens[t] of table [V, K], decoded. Exact.
   virtual void EmbeddingForward(const int32_t* tokens, const Weight& table, const Matrix& y) = 0;
-  // dtable [V, K] fp32 += dy [T, K] summed over the tokens of each row, in token order. Exact.
-  virtual void EmbeddingBackward(const int32_t* tokens, const Matrix& dy, const Matrix& dtable) = 0;
+  // dtable [R, K] fp32 holds the gradients of the table's rows [row_begin, row_begin + R): each gets
+  // += dy [T, K] summed over its tokens, in token order; other tokens are skipped. Exact.
+  virtual void EmbeddingBackward(const int32_t* tokens, const Matrix& dy, int64_t row_begin,
+                                 const Matrix& dtable) = 0;
   // rstd[t] = 1 / sqrt(mean_k x^2 + eps); y[t, k] = x * rstd * weight[k], quantised like
   // QuantizeRows when y is kI8. x [T, K] fp32, weight [K], rstd [T].
   virtual void RmsNormForward(const Matrix& x, const float* weight, float epsilon, const Operand& y,

@@ -1,17 +1,23 @@
-// The CPU engine. Compiled once per instruction set (see simd.h); CreateCpuEngine picks the best one
-// the processor has. One op a file: kernels/cpu/<op>.cpp implements CpuEngine::<Op>.
+// The CPU engine. Compiled once per instruction set (see simd.h); CreateCpuEngine picks the best
+// one the processor has. One op a file: kernels/cpu/<op>.cpp implements CpuEngine::<Op>.
 #pragma once
 
 #include <atomic>
 
 #include "base/thread_pool.h"
+#include "kernels/cpu/onednn.h"
 #include "kernels/ops.h"
 
 namespace qft::QFT_ISA {
 
+struct IntegerProblem;
+struct FloatProblem;
+
 class CpuEngine final : public Engine {
  public:
-  explicit CpuEngine(int threads);
+  // `integer_onednn`: integer matmuls by oneDNN (the processor multiplies INT8 exactly), else by
+  // the kernels of integer_gemm.h. The bits are the same.
+  CpuEngine(int threads, bool integer_onednn);
   ~CpuEngine() override;
 
   void* Allocate(size_t bytes) override;
@@ -40,15 +46,16 @@ class CpuEngine final : public Engine {
                             bool accumulate) override;
 
   void EmbeddingForward(const int32_t* tokens, const Weight& table, const Matrix& y) override;
-  void EmbeddingBackward(const int32_t* tokens, const Matrix& dy, const Matrix& dtable) override;
+  void EmbeddingBackward(const int32_t* tokens, const Matrix& dy, int64_t row_begin,
+                         const Matrix& dtable) override;
   void RmsNormForward(const Matrix& x, const float* weight, float epsilon, const Operand& y,
                       float* rstd) override;
   void RmsNormBackward(const Matrix& x, const float* weight, const float* rstd, const Matrix& dy,
                        const Matrix& dx, float* dweight) override;
   void Rope(const Matrix& x, const int32_t* positions, const float* inverse_frequency,
             int32_t heads, int32_t head_dim, bool inverse) override;
-  void AttentionForward(const AttentionShape& shape, const int32_t* document_start,
-                        const Matrix& q, const Matrix& k, const Matrix& v, const Matrix& out,
+  void AttentionForward(const AttentionShape& shape, const int32_t* document_start, const Matrix& q,
+                        const Matrix& k, const Matrix& v, const Matrix& out,
                         float* log_sum_exp) override;
   void AttentionBackward(const AttentionShape& shape, const int32_t* document_start,
                          const Matrix& q, const Matrix& k, const Matrix& v, const Matrix& out,
@@ -85,13 +92,28 @@ class CpuEngine final : public Engine {
   // undefined. Inside a task use index `worker`.
   char* WorkerScratch(int worker, size_t bytes);
 
+  float* ColumnInverses(const Matrix& dy, const float* fold, float* scales);
+  // What the three integer and the three floating matmuls come down to (matmul.cpp).
+  void IntegerMatmul(const IntegerProblem& problem);
+  void IntegerDots(const IntegerProblem& problem);
+  // c = a * b exactly, by a worker; `scratch` has IntegerPartScratch(shape) bytes.
+  bool MultiplyPart(int worker, GemmShape shape, const int8_t* a, const int8_t* b, int32_t* c,
+                    char* scratch);
+  size_t IntegerPartScratch(const GemmShape& shape) const;
+  void FloatMatmul(const FloatProblem& problem);
+  // Reports what an engine without critical features, residual planes and bf16 cannot do.
+  bool Supports(const Weight& w);
+  bool SupportsDType(DType dtype);
+
   struct Scratch {
     char* data = nullptr;
     size_t bytes = 0;
   };
 
   ThreadPool pool_;
+  const bool integer_onednn_;
   Scratch* scratch_;
+  OneDnn** onednn_;  // one a worker
   std::atomic<const char*> error_{nullptr};
   char description_[160];
 };

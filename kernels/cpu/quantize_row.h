@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <cstring>
-#include <limits>
 
 #include "kernels/cpu/simd.h"
 #include "kernels/ops.h"
@@ -36,8 +35,8 @@ QFT_INLINE void QuantizeRowNearest(const float* x, int64_t cols, int8_t* codes, 
   std::memcpy(&absmax, &bits, sizeof(absmax));
   const bool finite = bits < 0x7f800000;
   const float inverse = 127.0f / absmax;
-  if (!finite || !(inverse <= std::numeric_limits<float>::max())) {
-    *scale = finite ? 0.0f : std::numeric_limits<float>::quiet_NaN();
+  if (!finite || !(inverse < __builtin_inff())) {
+    *scale = finite ? 0.0f : __builtin_nanf("");
     std::memset(codes, 0, static_cast<size_t>(cols));
     return;
   }
@@ -52,34 +51,11 @@ QFT_INLINE void QuantizeRowNearest(const float* x, int64_t cols, int8_t* codes, 
   }
 }
 
-// To nearest, ties to even; NaN stays NaN. The upper half of each lane is zero.
-QFT_INLINE Int16 RoundToBf16(Float16 v) {
-  const Uint16 bits = (Uint16)v;
-  const Uint16 rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  const Int16 is_nan = v != v;
-  return (is_nan & (Int16)((bits >> 16) | 0x40u)) | (~is_nan & (Int16)rounded);
-}
-
-QFT_INLINE void StoreRowBf16(const float* x, int64_t cols, uint16_t* out) {
-  typedef uint16_t Half16 __attribute__((vector_size(32)));
-  int64_t c = 0;
-  for (; c + kLanes <= cols; c += kLanes) {
-    const Half16 half = __builtin_convertvector(RoundToBf16(Load(x + c)), Half16);
-    std::memcpy(out + c, &half, sizeof(half));
-  }
-  if (c < cols) {
-    const Half16 half = __builtin_convertvector(RoundToBf16(LoadPartial(x + c, cols - c)), Half16);
-    std::memcpy(out + c, &half, static_cast<size_t>(cols - c) * sizeof(uint16_t));
-  }
-}
-
-// Writes row `r` of `out` in the operand's form. `x` may be that row itself when out is kF32.
+// Writes row `r` of `out`, kI8 or kF32. `x` may be that row itself when out is kF32.
 QFT_INLINE void StoreOperandRow(const float* x, int64_t r, const Operand& out) {
   const int64_t offset = r * out.cols;
   if (out.dtype == DType::kI8) {
     QuantizeRowNearest(x, out.cols, static_cast<int8_t*>(out.data) + offset, out.scales + r);
-  } else if (out.dtype == DType::kBF16) {
-    StoreRowBf16(x, out.cols, static_cast<uint16_t*>(out.data) + offset);
   } else {
     float* row = static_cast<float*>(out.data) + offset;
     if (row != x) std::memcpy(row, x, static_cast<size_t>(out.cols) * sizeof(float));

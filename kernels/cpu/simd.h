@@ -82,12 +82,36 @@ QFT_INLINE Float16 Fma(Float16 a, Float16 b, Float16 c) {
 QFT_INLINE Float16 Select(Int16 mask, Float16 yes, Float16 no) {
   return (Float16)((mask & (Int16)yes) | (~mask & (Int16)no));
 }
-QFT_INLINE Float16 Max(Float16 a, Float16 b) { return Select(a > b, a, b); }
-QFT_INLINE Float16 Min(Float16 a, Float16 b) { return Select(a < b, a, b); }
+// a > b ? a : b, so b where one is NaN; Min likewise.
+QFT_INLINE Float16 Max(Float16 a, Float16 b) {
+#if defined(__AVX512F__)
+  return (Float16)_mm512_max_ps((__m512)a, (__m512)b);
+#else
+  return Select(a > b, a, b);
+#endif
+}
+QFT_INLINE Float16 Min(Float16 a, Float16 b) {
+#if defined(__AVX512F__)
+  return (Float16)_mm512_min_ps((__m512)a, (__m512)b);
+#else
+  return Select(a < b, a, b);
+#endif
+}
 QFT_INLINE Float16 Abs(Float16 v) { return FromBits(Bits(v) & BroadcastInt(0x7fffffff)); }
 QFT_INLINE Int16 MaxInt(Int16 a, Int16 b) {
+#if defined(__AVX512F__)
+  return (Int16)_mm512_max_epi32((__m512i)a, (__m512i)b);
+#else
   const Int16 mask = a > b;
   return (mask & a) | (~mask & b);
+#endif
+}
+QFT_INLINE Int16 AbsInt(Int16 v) {
+#if defined(__AVX512F__)
+  return (Int16)_mm512_abs_epi32((__m512i)v);
+#else
+  return MaxInt(v, -v);
+#endif
 }
 
 // To nearest, ties to even. |v| < 2^22.
@@ -103,23 +127,62 @@ QFT_INLINE Int16 RoundToInt(Float16 v) {
 QFT_INLINE Int16 TruncateToInt(Float16 v) { return __builtin_convertvector(v, Int16); }
 QFT_INLINE Float16 ToFloat(Int16 v) { return __builtin_convertvector(v, Float16); }
 
+// Codes are widened and narrowed by instructions of each set: left to the compiler they go through
+// single lanes. Values to narrow fit 8 bits.
+QFT_INLINE Int16 WidenCodes(Byte16 v) {
+#if defined(__AVX512F__)
+  return (Int16)_mm512_cvtepi8_epi32((__m128i)v);
+#elif defined(__AVX2__)
+  union {
+    __m256i half[2];
+    Int16 v;
+  } u{{_mm256_cvtepi8_epi32((__m128i)v), _mm256_cvtepi8_epi32(_mm_srli_si128((__m128i)v, 8))}};
+  return u.v;
+#else
+  return __builtin_convertvector(v, Int16);
+#endif
+}
+QFT_INLINE Byte16 NarrowCodes(Int16 v) {
+#if defined(__AVX512F__)
+  return (Byte16)_mm512_cvtepi32_epi8((__m512i)v);
+#elif defined(__AVX2__)
+  union {
+    Int16 v;
+    __m256i half[2];
+  } u{v};
+  // Packing works within halves of 128 bits: put its four parts back in order.
+  const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(u.half[0], u.half[1]), 0xd8);
+  return (Byte16)_mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+#else
+  return __builtin_convertvector(v, Byte16);
+#endif
+}
+
 QFT_INLINE Int16 LoadCodes(const int8_t* p) {
   Byte16 v;
   std::memcpy(&v, p, sizeof(v));
-  return __builtin_convertvector(v, Int16);
+  return WidenCodes(v);
 }
 QFT_INLINE void StoreCodes(int8_t* p, Int16 v) {
-  const Byte16 bytes = __builtin_convertvector(v, Byte16);
+  const Byte16 bytes = NarrowCodes(v);
   std::memcpy(p, &bytes, sizeof(bytes));
 }
 QFT_INLINE Int16 LoadCodesPartial(const int8_t* p, int64_t count) {
+#if defined(__AVX512F__)
+  return WidenCodes((Byte16)_mm_maskz_loadu_epi8(static_cast<__mmask16>((1u << count) - 1u), p));
+#else
   Byte16 v = {};
   std::memcpy(&v, p, static_cast<size_t>(count));
-  return __builtin_convertvector(v, Int16);
+  return WidenCodes(v);
+#endif
 }
 QFT_INLINE void StoreCodesPartial(int8_t* p, Int16 v, int64_t count) {
-  const Byte16 bytes = __builtin_convertvector(v, Byte16);
+#if defined(__AVX512F__)
+  _mm_mask_storeu_epi8(p, static_cast<__mmask16>((1u << count) - 1u), (__m128i)NarrowCodes(v));
+#else
+  const Byte16 bytes = NarrowCodes(v);
   std::memcpy(p, &bytes, static_cast<size_t>(count));
+#endif
 }
 
 // ((0+8)+(4+12)) + ...: halves folded onto each other.

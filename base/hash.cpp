@@ -1,0 +1,29 @@
+#include "base/hash.h"
+
+#include <cstdio>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+namespace qft {
+
+struct Hasher::State {
+  XXH3_state_t xxh;
+};
+
+Hasher::Hasher() : state_(std::make_unique<State>()) { XXH3_128bits_reset(&state_->xxh); }
+Hasher::~Hasher() = default;
+
+void Hasher::Update(const void* data, size_t size) {
+  XXH3_128bits_update(&state_->xxh, data, size);
+}
+
+std::string Hasher::Hex() const {
+  const XXH128_hash_t hash = XXH3_128bits_digest(&state_->xxh);
+  char text[33];
+  std::snprintf(text, sizeof(text), "%016llx%016llx", static_cast<unsigned long long>(hash.high64),
+                static_cast<unsigned long long>(hash.low64));
+  return text;
+}
+
+}  // namespace qft

@@ -1,0 +1,92 @@
+#include <cstdio>
+
+#include "bindings/cli/command.h"
+#include "bindings/cli/files.h"
+#include "bindings/cli/interrupt.h"
+#include "bindings/cli/source.h"
+
+namespace qft::cli {
+namespace {
+
+constexpr char kExample[] =
+    "Example:\n"
+    "  qft generate --checkpoint runs/first --prompt 'Question: What does the noun \"keel\" "
+    "mean?'\n"
+    "  echo 'Once upon a time' | qft generate --model SmolLM2-135M --prompt -";
+
+constexpr int64_t kSessionTokens = 256;
+constexpr size_t kLongestPrompt = 16 << 20;
+
+// Writes a piece as it comes; stops when the person or the reader of the output has gone.
+int32_t Stream(void*, const char* text, size_t length) {
+  if (Interrupted()) return 1;
+  const bool written = fwrite(text, 1, length, stdout) == length && fflush(stdout) == 0;
+  return written ? 0 : 1;
+}
+
+class Generate : public Command {
+ public:
+  explicit Generate(CLI::App& program)
+      : Command(program, "generate", "Continue a prompt, token by token"), table_(app_) {
+    source_.AddOptions(table_);
+    CLI::Option* prompt =
+        table_.Add("Prompt", "prompt", prompt_, "The text to continue; - reads standard input");
+    table_.Add("Prompt", "prompt-file", prompt_file_, "A file that holds it; - is standard input")
+        ->excludes(prompt);
+    table_.Add("Answer", "max-tokens", max_tokens_, "Most new tokens")->check(CLI::PositiveNumber);
+    table_.Add("Answer", "temperature", temperature_, "0: always the likeliest token")
+        ->check(CLI::NonNegativeNumber);
+    table_.Add("Answer", "top-k", top_k_, "Choose among so many likeliest tokens; 0: all")
+        ->check(CLI::NonNegativeNumber);
+    table_.Add("Answer", "top-p", top_p_, "Choose among the likeliest that sum up to it; 0: all")
+        ->check(CLI::Range(0.0, 1.0));
+    table_.Add("Answer", "seed", seed_, "Of the choice")->check(CLI::NonNegativeNumber);
+    app_->footer(kExample);
+  }
+
+  int Run() override {
+    const std::string prompt = ReadPrompt();
+    source_.Open(kSessionTokens);
+    const Tokenizer tokenizer = LoadTokenizer(source_.model_path());
+    qft_generate_options options = Sized<qft_generate_options>();
+    options.maximum_tokens = max_tokens_;
+    options.temperature = temperature_;
+    options.top_k = top_k_;
+    options.top_p = top_p_;
+    options.seed = static_cast<uint64_t>(seed_);
+    std::string message;
+    size_t needed = 0;
+    const qft_status status =
+        Try(&message, qft_generate, source_.session().get(), tokenizer.get(), prompt.data(),
+            prompt.size(), &options, Stream, nullptr, nullptr, size_t{0}, &needed);
+    printf("\n");
+    if (Interrupted()) return kExitInterrupted;
+    if (status != QFT_OK) throw Failure(message);
+    return 0;
+  }
+
+ private:
+  std::string ReadPrompt() const {
+    if (!prompt_file_.empty()) return ReadText(prompt_file_, kLongestPrompt);
+    if (prompt_.empty()) throw Usage("--prompt or --prompt-file is needed");
+    return prompt_ == "-" ? ReadText("-", kLongestPrompt) : prompt_;
+  }
+
+  OptionTable table_;
+  Source source_;
+  std::string prompt_;
+  std::string prompt_file_;
+  int64_t max_tokens_ = 128;
+  double temperature_ = 0;
+  int64_t top_k_ = 0;
+  double top_p_ = 0;
+  int64_t seed_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> MakeGenerate(CLI::App& program) {
+  return std::make_unique<Generate>(program);
+}
+
+}  // namespace qft::cli

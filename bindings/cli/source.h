@@ -1,0 +1,49 @@
+// A model, with or without a checkpoint over it, opened for use: what eval, generate and export
+// share.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "bindings/cli/options.h"
+#include "bindings/cli/run_folder.h"
+#include "bindings/cli/settings.h"
+
+namespace qft::cli {
+
+// The library's warnings on stderr.
+qft_session_options SessionOptions();
+
+Model LoadModel(const std::string& path);
+Tokenizer LoadTokenizer(const std::string& path);
+// Null where the model has none.
+Tokenizer LoadTokenizerIfAny(const std::string& path);
+Session OpenSession(const Model& model, const Settings& settings);
+// The newest whole checkpoint at `path`; ones passed over are told on stderr.
+Checkpoint OpenCheckpoint(const std::filesystem::path& path);
+
+class Source {
+ public:
+  // --model, --checkpoint, --threads.
+  void AddOptions(OptionTable& options);
+  // Loads the model and opens the session. micro_batch_tokens: of the session.
+  void Open(int64_t micro_batch_tokens);
+
+  const std::string& model_path() const { return model_path_; }
+  const Model& model() const { return model_; }
+  const Session& session() const { return session_; }
+  // The run's config.json, known after Open; empty without a run.
+  const nlohmann::json& run_config() const { return place_.config; }
+
+ private:
+  void Locate();
+
+  std::string model_path_;
+  std::string checkpoint_path_;
+  int64_t threads_ = 0;
+  CheckpointPlace place_;
+  Model model_;
+  Session session_;
+};
+
+}  // namespace qft::cli

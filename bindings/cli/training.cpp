@@ -1,0 +1,240 @@
+#include "bindings/cli/training.h"
+
+#include <algorithm>
+
+#include "bindings/cli/interrupt.h"
+#include "bindings/cli/text.h"
+
+namespace qft::cli {
+namespace {
+
+using nlohmann::json;
+
+constexpr int64_t kMostSkippedInARow = 20;
+constexpr int64_t kWarmupDivisor = 50;
+constexpr int kBlobVersion = 1;
+
+std::string ToHex(const std::string& bytes) {
+  std::string hex;
+  for (const char c : bytes) hex += Format("%02x", static_cast<unsigned char>(c));
+  return hex;
+}
+
+std::string FromHex(const std::string& hex) {
+  std::string bytes;
+  for (size_t i = 0; i + 1 < hex.size(); i += 2) {
+    char* end = nullptr;
+    const std::string digits = hex.substr(i, 2);
+    bytes += static_cast<char>(strtoul(digits.c_str(), &end, 16));
+    if (*end != '\0') throw Failure("the checkpoint's data position is damaged");
+  }
+  return bytes;
+}
+
+double Share(int64_t part, int64_t whole) {
+  return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0;
+}
+
+int64_t StepOf(const Session& session) {
+  qft_session_metrics metrics = Sized<qft_session_metrics>();
+  Call(qft_session_get_metrics, session.get(), &metrics);
+  return metrics.step;
+}
+
+}  // namespace
+
+std::string RunState::ToBlob(const Dataset& dataset) const {
+  size_t needed = 0;
+  Call(qft_dataset_get_cursor, dataset.get(), nullptr, size_t{0}, &needed);
+  std::string cursor(needed, '\0');
+  Call(qft_dataset_get_cursor, dataset.get(), cursor.data(), cursor.size(), &needed);
+  json blob = {{"version", kBlobVersion}, {"cursor", ToHex(cursor)}, {"step", step},
+               {"tokens", tokens},        {"skipped", skipped},      {"seconds", seconds}};
+  if (loss_before) blob["loss_before"] = *loss_before;
+  return Dump(blob, -1);
+}
+
+RunState RunState::FromBlob(const Checkpoint& checkpoint, const Dataset& dataset) {
+  const void* data = nullptr;
+  size_t length = 0;
+  Call(qft_checkpoint_get_blob, checkpoint.get(), &data, &length);
+  const char* text = static_cast<const char*>(data);
+  const json blob = json::parse(text, text + length, nullptr, false);
+  if (!blob.is_object() || blob.value("version", 0) != kBlobVersion) {
+    throw Failure("the checkpoint was not saved by this version of `qft finetune`");
+  }
+  try {
+    RunState state;
+    state.step = blob.at("step");
+    state.tokens = blob.at("tokens");
+    state.skipped = blob.at("skipped");
+    state.seconds = blob.at("seconds");
+    if (blob.contains("loss_before")) state.loss_before = blob.at("loss_before").get<double>();
+    const std::string cursor = FromHex(blob.at("cursor"));
+    Call(qft_dataset_set_cursor, dataset.get(), cursor.data(), cursor.size());
+    return state;
+  } catch (const json::exception&) {
+    throw Failure("what `qft finetune` kept in the checkpoint is damaged");
+  }
+}
+
+const char* Name(StopReason reason) {
+  switch (reason) {
+    case StopReason::kDone:
+      return "done";
+    case StopReason::kTime:
+      return "time limit";
+    case StopReason::kInterrupted:
+      return "interrupted";
+  }
+  return "";
+}
+
+json StateBytes(const Session& session) {
+  qft_session_metrics metrics = Sized<qft_session_metrics>();
+  Call(qft_session_get_metrics, session.get(), &metrics);
+  return {{"weights", metrics.weight_bytes},
+          {"critical", metrics.critical_bytes},
+          {"momentum", metrics.momentum_bytes},
+          {"gradients", metrics.gradient_bytes}};
+}
+
+Training::Training(const FinetuneOptions& options, const RunFolder& folder, const Session& session,
+                   const Dataset& dataset, int64_t steps, const RunState& state)
+    : options_(options),
+      folder_(folder),
+      session_(session),
+      dataset_(dataset),
+      steps_(steps),
+      state_(state),
+      metrics_(folder.metrics()),
+      state_bytes_(StateBytes(session)),
+      session_step_(StepOf(session)),
+      saved_session_step_(session_step_) {}
+
+qft_schedule Training::Schedule() const {
+  qft_schedule schedule = Sized<qft_schedule>();
+  schedule.kind = ScheduleKind(options_.schedule);
+  schedule.peak = options_.learning_rate;
+  schedule.minimum_share = options_.minimum_share;
+  schedule.steps = steps_;
+  schedule.warmup_steps = options_.warmup >= 0 ? options_.warmup : steps_ / kWarmupDivisor;
+  return schedule;
+}
+
+StopReason Training::Run() {
+  if (state_.step == 0 && !state_.loss_before) state_.loss_before = EvaluateNow();
+  const qft_schedule schedule = Schedule();
+  StopReason reason = StopReason::kDone;
+  while (state_.step < steps_ && reason == StopReason::kDone) {
+    if (Interrupted()) {
+      reason = StopReason::kInterrupted;
+    } else if (OutOfTime()) {
+      reason = StopReason::kTime;
+    } else {
+      StepOnce(schedule);
+    }
+  }
+  progress_.Clear();
+  Save();
+  return reason;
+}
+
+void Training::StepOnce(const qft_schedule& schedule) {
+  qft_step_options options = Sized<qft_step_options>();
+  Call(qft_schedule_get, &schedule, state_.step, &options.learning_rate);
+  std::vector<qft_batch> batches(static_cast<size_t>(options_.settings.micro_batches),
+                                 Sized<qft_batch>());
+  const int64_t count = static_cast<int64_t>(batches.size());
+  Call(qft_dataset_next, dataset_.get(), batches.data(), count);
+  qft_step_result result = Sized<qft_step_result>();
+  Call(qft_session_step, session_.get(), &options, batches.data(), count, &result);
+  Record(result);
+  const bool last = state_.step == steps_;
+  if (options_.eval_every > 0 && state_.step % options_.eval_every == 0 && !last) EvaluateNow();
+  if (options_.save_every > 0 && state_.step % options_.save_every == 0) Save();
+}
+
+void Training::Record(const qft_step_result& result) {
+  ++state_.step;
+  session_step_ = result.step;
+  state_.tokens += result.tokens;
+  state_.seconds += result.seconds;
+  state_.skipped += result.skipped;
+  metrics_.Append({{"type", "train"},
+                   {"step", state_.step},
+                   {"loss", result.loss},
+                   {"learning_rate", result.learning_rate},
+                   {"gradient_norm", result.gradient_norm},
+                   {"clip_factor", result.clip_factor},
+                   {"tokens", result.tokens},
+                   {"tokens_per_second",
+                    result.seconds > 0 ? static_cast<double>(result.tokens) / result.seconds : 0},
+                   {"codes_changed", Share(result.codes_changed, result.codes_total)},
+                   {"codes_saturated", Share(result.codes_saturated, result.codes_total)},
+                   {"rows_grown", result.rows_grown},
+                   {"skipped", result.skipped != 0},
+                   {"state_bytes", state_bytes_}});
+  progress_.Update("step", state_.step, steps_, Details(result));
+  CountSkipped(result.skipped != 0);
+}
+
+void Training::CountSkipped(bool skipped) {
+  skipped_in_a_row_ = skipped ? skipped_in_a_row_ + 1 : 0;
+  if (skipped) {
+    progress_.Print(Format("qft: step %lld skipped: its gradient is not finite",
+                           static_cast<long long>(state_.step)));
+  }
+  if (skipped_in_a_row_ >= kMostSkippedInARow) {
+    throw Failure(
+        Format("%lld steps in a row had a gradient that is not finite; try a lower "
+               "--learning-rate, or look for damaged data",
+               static_cast<long long>(skipped_in_a_row_)));
+  }
+}
+
+std::string Training::Details(const qft_step_result& result) const {
+  const double speed = state_.TokensPerSecond();
+  const double per_step = Share(state_.tokens, state_.step);
+  const double left = speed > 0 ? static_cast<double>(steps_ - state_.step) * per_step / speed : -1;
+  double epoch = 0;
+  Call(qft_dataset_get_epoch, dataset_.get(), &epoch);
+  return Format("loss %.4f  lr %.2g  %.0f tok/s  epoch %.2f  left %s", result.loss,
+                result.learning_rate, speed, epoch, Duration(left).c_str());
+}
+
+std::optional<double> Training::EvaluateNow() {
+  const int64_t batches = GetInfo(dataset_).batches_held_out;
+  if (batches == 0) return std::nullopt;
+  const auto evaluation = Evaluate(session_, batches, HeldOut(dataset_), &progress_);
+  if (!evaluation) return std::nullopt;
+  evaluation_seconds_ = evaluation->seconds;
+  metrics_.Append({{"type", "eval"},
+                   {"step", state_.step},
+                   {"loss", evaluation->loss},
+                   {"tokens", evaluation->tokens},
+                   {"seconds", evaluation->seconds}});
+  progress_.Print(Format("step %lld: held-out loss %.4f", static_cast<long long>(state_.step),
+                         evaluation->loss));
+  return evaluation->loss;
+}
+
+void Training::Save() {
+  if (session_step_ == saved_session_step_) return;
+  const std::string folder = folder_.checkpoints().string();
+  const std::string blob = state_.ToBlob(dataset_);
+  Call(qft_session_save, session_.get(), folder.data(), folder.size(), blob.data(), blob.size(),
+       options_.keep);
+  saved_session_step_ = session_step_;
+}
+
+bool Training::OutOfTime() const {
+  if (options_.max_minutes <= 0) return false;
+  const double elapsed =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  const double step_seconds =
+      state_.step > 0 ? state_.seconds / static_cast<double>(state_.step) : 0;
+  return elapsed + step_seconds + evaluation_seconds_ > options_.max_minutes * 60;
+}
+
+}  // namespace qft::cli

@@ -1,0 +1,135 @@
+#include "kernels/cpu/engine.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+namespace qft::QFT_ISA {
+
+namespace {
+
+constexpr size_t kAlignment = 64;
+constexpr size_t kHugePage = size_t{2} << 20;
+// From here on memory comes from the kernel, already zero and in huge pages where there are any.
+constexpr size_t kMappedBytes = size_t{4} << 20;
+
+#define QFT_STRING(x) QFT_STRING_INNER(x)
+#define QFT_STRING_INNER(x) #x
+
+size_t MappedSize(size_t bytes) {
+  return (bytes + kHugePage - 1) / kHugePage * kHugePage;
+}
+
+void* AllocateAligned(size_t bytes) {
+  void* data = nullptr;
+  return ::posix_memalign(&data, kAlignment, bytes > 0 ? bytes : 1) == 0 ? data : nullptr;
+}
+
+}  // namespace
+
+Engine* MakeEngine(int threads, bool integer_onednn) {
+  return new CpuEngine(threads, integer_onednn);
+}
+
+CpuEngine::CpuEngine(int threads, bool integer_onednn)
+    : pool_(threads, PrepareOneDnnThread),
+      integer_onednn_(integer_onednn),
+      scratch_(new Scratch[static_cast<size_t>(threads)]),
+      onednn_(new OneDnn*[static_cast<size_t>(threads)]) {
+  for (int i = 0; i < threads; ++i) onednn_[i] = OneDnn::Create();
+  ::snprintf(description_, sizeof(description_), "%s, integer matmuls: %s, %d thread%s",
+             QFT_STRING(QFT_ISA), integer_onednn ? "onednn" : "own", threads,
+             threads == 1 ? "" : "s");
+}
+
+CpuEngine::~CpuEngine() {
+  for (int i = 0; i < pool_.threads(); ++i) {
+    ::free(scratch_[i].data);
+    delete onednn_[i];
+  }
+  delete[] scratch_;
+  delete[] onednn_;
+}
+
+void* CpuEngine::Allocate(size_t bytes) {
+  if (bytes < kMappedBytes) {
+    void* data = AllocateAligned(bytes);
+    if (data != nullptr) ::memset(data, 0, bytes);
+    return data;
+  }
+  if (bytes > SIZE_MAX - kHugePage) return nullptr;
+  const size_t size = MappedSize(bytes);
+  void* data = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (data == MAP_FAILED) return nullptr;
+  ::madvise(data, size, MADV_HUGEPAGE);  // a hint: without huge pages it is only slower
+  return data;
+}
+
+void CpuEngine::Free(void* data, size_t bytes) {
+  if (data == nullptr) return;
+  if (bytes < kMappedBytes) {
+    ::free(data);
+  } else {
+    ::munmap(data, MappedSize(bytes));
+  }
+}
+
+void CpuEngine::CopyToEngine(void* destination, const void* host, size_t bytes) {
+  ::memcpy(destination, host, bytes);
+}
+
+void CpuEngine::CopyToHost(void* host, const void* source, size_t bytes) {
+  ::memcpy(host, source, bytes);
+}
+
+void CpuEngine::Fill(void* destination, int value, size_t bytes) {
+  ::memset(destination, value, bytes);
+}
+
+const char* CpuEngine::Synchronize() {
+  return error_.load(std::memory_order_acquire);
+}
+const char* CpuEngine::Name() const {
+  return "cpu";
+}
+const char* CpuEngine::Description() const {
+  return description_;
+}
+
+void CpuEngine::Fail(const char* message) {
+  const char* none = nullptr;
+  error_.compare_exchange_strong(none, message, std::memory_order_acq_rel);
+}
+
+char* CpuEngine::WorkerScratch(int worker, size_t bytes) {
+  Scratch& scratch = scratch_[worker];
+  if (bytes > scratch.bytes) {
+    ::free(scratch.data);
+    scratch.data = static_cast<char*>(AllocateAligned(bytes));
+    scratch.bytes = scratch.data != nullptr ? bytes : 0;
+    if (scratch.data == nullptr) Fail("out of memory for a worker's scratch of the cpu engine");
+  }
+  return scratch.data;
+}
+
+bool CpuEngine::Supports(const Weight& w) {
+  if (w.critical.count != 0) {
+    Fail("critical features are not supported by the cpu engine");
+    return false;
+  }
+  if (w.residual.bits != 0) {
+    Fail("residual planes are not supported by the cpu engine");
+    return false;
+  }
+  return SupportsDType(w.dtype);
+}
+
+bool CpuEngine::SupportsDType(DType dtype) {
+  if (dtype == DType::kF32 || dtype == DType::kI8) return true;
+  Fail(dtype == DType::kBF16 ? "bf16 operands are not supported by the cpu engine"
+                             : "the cpu engine supports operands of kF32 and kI8 only");
+  return false;
+}
+
+}  // namespace qft::QFT_ISA

@@ -1,0 +1,100 @@
+#include "kernels/cpu/decode_row.h"
+#include "kernels/cpu/engine.h"
+#include "kernels/cpu/quantize_folded.h"
+#include "kernels/cpu/row_tasks.h"
+
+namespace qft::QFT_ISA {
+
+namespace {
+
+double SquareSumOfCodes(const int8_t* codes, float grid, int64_t cols) {
+  int64_t sum = 0;
+  for (int64_t c = 0; c < cols; ++c) sum += int32_t{codes[c]} * codes[c];
+  return static_cast<double>(grid) * static_cast<double>(grid) * static_cast<double>(sum);
+}
+
+double SquareSumOfValues(const float* values, int64_t cols) {
+  double sum = 0;
+  for (int64_t c = 0; c < cols; ++c) {
+    const double value = static_cast<double>(values[c]);
+    sum += value * value;
+  }
+  return sum;
+}
+
+}  // namespace
+
+void CpuEngine::EncodeGradient(const float* values, Rounding rounding, const RandomStream& random,
+                               const StepState* step, const Gradient& out) {
+  if (!SupportsDType(out.dtype)) return;
+  const RandomKeys keys = MakeRandomKeys(random.key, step != nullptr ? step->step : 0);
+  const RowTasks tasks(out.rows, out.cols);
+  pool_.ParallelFor(tasks.count, [&](int64_t task, int) {
+    for (int64_t r = tasks.Begin(task); r < tasks.End(task); ++r) {
+      const int64_t offset = r * out.cols;
+      if (out.dtype == DType::kI8) {
+        QuantizeRowFolded(values + offset, nullptr, out.cols, rounding, keys, random.row_offset + r,
+                          static_cast<int8_t*>(out.data) + offset, out.grid + r);
+      } else {
+        std::memcpy(static_cast<float*>(out.data) + offset, values + offset,
+                    static_cast<size_t>(out.cols) * sizeof(float));
+      }
+    }
+  });
+}
+
+void CpuEngine::AccumulateGradient(const Gradient& gradient, float* values) {
+  if (!SupportsDType(gradient.dtype)) return;
+  const RowTasks tasks(gradient.rows, gradient.cols);
+  pool_.ParallelFor(tasks.count, [&](int64_t task, int) {
+    for (int64_t r = tasks.Begin(task); r < tasks.End(task); ++r) {
+      const int64_t offset = r * gradient.cols;
+      float* row = values + offset;
+      if (gradient.dtype == DType::kI8) {
+        AddDecodedRow(static_cast<const int8_t*>(gradient.data) + offset, gradient.grid[r],
+                      gradient.cols, row);
+      } else {
+        const float* source = static_cast<const float*>(gradient.data) + offset;
+        for (int64_t c = 0; c < gradient.cols; ++c) row[c] += source[c];
+      }
+    }
+  });
+}
+
+void CpuEngine::AddSquareSum(const Gradient& gradient, StepState* step) {
+  if (!SupportsDType(gradient.dtype) || gradient.rows <= 0) return;
+  const RowTasks tasks(gradient.rows, gradient.cols);
+  // The tasks below use no scratch of their own.
+  auto* row_sums = reinterpret_cast<double*>(
+      WorkerScratch(0, static_cast<size_t>(gradient.rows) * sizeof(double)));
+  if (row_sums == nullptr) return;
+  pool_.ParallelFor(tasks.count, [&](int64_t task, int) {
+    for (int64_t r = tasks.Begin(task); r < tasks.End(task); ++r) {
+      const int64_t offset = r * gradient.cols;
+      row_sums[r] =
+          gradient.dtype == DType::kI8
+              ? SquareSumOfCodes(static_cast<const int8_t*>(gradient.data) + offset,
+                                 gradient.grid[r], gradient.cols)
+              : SquareSumOfValues(static_cast<const float*>(gradient.data) + offset, gradient.cols);
+    }
+  });
+  double sum = 0;
+  for (int64_t r = 0; r < gradient.rows; ++r) sum += row_sums[r];
+  const double scale = static_cast<double>(step->gradient_scale);
+  step->gradient_square_sum += scale * scale * sum;
+}
+
+void CpuEngine::SetClipFactor(float max_norm, double square_sum_override, StepState* step) {
+  const double square_sum =
+      square_sum_override >= 0 ? square_sum_override : step->gradient_square_sum;
+  const bool finite = __builtin_isfinite(square_sum);
+  step->skip_update = finite ? 0 : 1;
+  step->clip_factor = 1.0f;
+  if (!finite || !(max_norm > 0)) return;
+  const double norm = __builtin_sqrt(square_sum);
+  if (norm > static_cast<double>(max_norm)) {
+    step->clip_factor = static_cast<float>(static_cast<double>(max_norm) / norm);
+  }
+}
+
+}  // namespace qft::QFT_ISA

@@ -1,0 +1,310 @@
+#include "kernels/cpu/engine.h"
+#include "kernels/cpu/quantize_folded.h"
+#include "kernels/cpu/row_tasks.h"
+
+namespace qft::QFT_ISA {
+
+namespace {
+
+// Every product and sum below is one fp32 operation, rounded by itself, in the order written, so
+// that another engine can have the same bits.
+
+constexpr int64_t kBlock = kMomentumBlock;
+// Grid steps a single update may move a code; more would not fit the grid however it grows.
+constexpr float kMaxMove = 1048576.0f;
+constexpr float kGrowth = 1.0625f;
+
+struct Lion {
+  float beta1;
+  float rest1;  // 1 - beta1
+  float beta2;
+  float rest2;
+  float weight_decay;
+  float rate;             // learning rate * factor of the group
+  float gradient_factor;  // gradient_scale * clip_factor
+  bool stochastic;
+  RandomKeys weight_keys;
+  RandomKeys momentum_keys;
+  RandomKeys regrow_keys;
+};
+
+Lion MakeLion(const LionOptions& options, const StepState& step) {
+  return {options.beta1,
+          1.0f - options.beta1,
+          options.beta2,
+          1.0f - options.beta2,
+          options.weight_decay,
+          step.learning_rate * options.learning_rate_factor,
+          step.gradient_scale * step.clip_factor,
+          options.rounding == Rounding::kStochastic,
+          MakeRandomKeys(options.weight_key, step.step),
+          MakeRandomKeys(options.momentum_key, step.step),
+          MakeRandomKeys(options.regrow_key, step.step)};
+}
+
+// A row of a gradient, of codes or of values; `factor` holds the grid and gradient_factor.
+struct GradientRow {
+  const int8_t* codes;  // nullptr: values
+  const float* values;
+  float factor;
+};
+
+GradientRow RowOf(const Gradient& gradient, float gradient_factor, int64_t row) {
+  const int64_t offset = row * gradient.cols;
+  if (gradient.dtype == DType::kI8) {
+    return {static_cast<const int8_t*>(gradient.data) + offset, nullptr,
+            gradient_factor * gradient.grid[row]};
+  }
+  return {nullptr, static_cast<const float*>(gradient.data) + offset, gradient_factor};
+}
+
+QFT_INLINE Int16 LoadCodesUpTo(const int8_t* p, int64_t count) {
+  return count >= kLanes ? LoadCodes(p) : LoadCodesPartial(p, count);
+}
+
+QFT_INLINE Float16 LoadGradient(const GradientRow& row, int64_t c, int64_t count) {
+  const Float16 v = row.codes != nullptr ? ToFloat(LoadCodesUpTo(row.codes + c, count))
+                                         : LoadUpTo(row.values + c, count);
+  return Broadcast(row.factor) * v;
+}
+
+// rate * (sign(beta1 m + (1 - beta1) g) + weight_decay * w); the sign of 0 and of NaN is 0.
+QFT_INLINE Float16 Delta(const Lion& lion, Float16 w, Float16 m, Float16 g) {
+  const Float16 u = Broadcast(lion.beta1) * m + Broadcast(lion.rest1) * g;
+  const Int16 one = (Bits(u) & BroadcastInt(INT32_MIN)) | Bits(Broadcast(1.0f));
+  const Float16 sign = FromBits(one & (Abs(u) > Broadcast(0.0f)));
+  return Broadcast(lion.rate) * (sign + Broadcast(lion.weight_decay) * w);
+}
+
+QFT_INLINE Int16 ClampCodes(Int16 v) {
+  return -MaxInt(-MaxInt(v, BroadcastInt(-127)), BroadcastInt(-127));
+}
+
+QFT_INLINE Float16 NextMomentum(const Lion& lion, Float16 m, Float16 g) {
+  return Broadcast(lion.beta2) * m + Broadcast(lion.rest2) * g;
+}
+
+struct Row {
+  int8_t* weight;
+  float grid;
+  float inverse_grid;
+  int8_t* momentum;
+  float* momentum_grid;
+  GradientRow gradient;
+  int64_t index;
+  int64_t cols;
+  int32_t* wide;  // new codes before they are known to fit, cols rounded up to kBlock
+};
+
+QFT_INLINE void BlockWords32(const RandomKeys& keys, const Row& row, int64_t c, uint32_t* words) {
+  const uint64_t first = static_cast<uint64_t>(row.index * ((row.cols + 3) / 4) + c / 4);
+  for (int i = 0; i < kBlock / kRandomWords; ++i) {
+    RandomWords(keys, first + static_cast<uint64_t>(i) * 8, words + i * kRandomWords);
+  }
+}
+
+QFT_INLINE void BlockWords16(const RandomKeys& keys, const Row& row, int64_t c, uint32_t* words) {
+  const uint64_t first = static_cast<uint64_t>(row.index * RandomBlocksPerRow(row.cols) + c / 8);
+  for (int i = 0; i < kBlock / kRandomColumns; ++i) {
+    RandomWords(keys, first + static_cast<uint64_t>(i) * 8, words + i * kRandomWords);
+  }
+}
+
+// Momentum of a block from its fp32 values: a new grid and codes.
+QFT_INLINE void StoreMomentum(const Lion& lion, const Row& row, int64_t c, const float* next,
+                              int32_t absmax_bits) {
+  const RowScale scale = MakeRowScale(absmax_bits, 127.0f);
+  row.momentum_grid[c / kBlock] = scale.scale;
+  const int64_t count = row.cols - c < kBlock ? row.cols - c : kBlock;
+  int8_t* codes = row.momentum + c;
+  if (scale.zero) {
+    std::memset(codes, 0, static_cast<size_t>(count));
+    return;
+  }
+  alignas(64) uint32_t words[kBlock / 2];
+  if (lion.stochastic) BlockWords16(lion.momentum_keys, row, c, words);
+  const Float16 inverse = Broadcast(scale.inverse);
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const Float16 x = Load(next + i) * inverse;
+    const Int16 rounded = lion.stochastic
+                              ? RoundStochastic16(x, LoadHalves(words, static_cast<int>(i)))
+                              : RoundToInt(x);
+    StoreCodesUpTo(codes + i, rounded, count - i);
+  }
+}
+
+QFT_INLINE Int16 MoveCodes(const Lion& lion, const Row& row, Int16 codes, Float16 delta,
+                           const uint32_t* words) {
+  const Float16 steps = delta * Broadcast(-row.inverse_grid);
+  const Float16 x = Max(Min(steps, Broadcast(kMaxMove)), Broadcast(-kMaxMove));
+  return codes + (lion.stochastic ? RoundStochastic32(x, LoadWords(words)) : RoundToInt(x));
+}
+
+// Moves up to kBlock codes from column c into row.wide and renews their momentum; raises `largest`
+// to the largest magnitude of the new codes. Lanes past the row's end are zero and stay zero.
+QFT_INLINE void UpdateBlock(const Lion& lion, const Row& row, int64_t c, Int16* largest) {
+  alignas(64) uint32_t words[kBlock];
+  alignas(64) float next[kBlock];
+  if (lion.stochastic) BlockWords32(lion.weight_keys, row, c, words);
+  const Float16 grid = Broadcast(row.grid);
+  const Float16 momentum_grid = Broadcast(row.momentum_grid[c / kBlock]);
+  Int16 absmax = {};
+  for (int64_t i = 0; i < kBlock && c + i < row.cols; i += kLanes) {
+    const int64_t count = row.cols - c - i;
+    const Int16 codes = LoadCodesUpTo(row.weight + c + i, count);
+    const Float16 m = momentum_grid * ToFloat(LoadCodesUpTo(row.momentum + c + i, count));
+    const Float16 g = LoadGradient(row.gradient, c + i, count);
+    const Float16 delta = Delta(lion, grid * ToFloat(codes), m, g);
+    const Int16 moved = MoveCodes(lion, row, codes, delta, words + i);
+    *largest = MaxInt(AbsInt(moved), *largest);
+    std::memcpy(row.wide + c + i, &moved, sizeof(moved));
+    const Float16 renewed = NextMomentum(lion, m, g);
+    Store(next + i, renewed);
+    absmax = MaxInt(Bits(Abs(renewed)), absmax);
+  }
+  StoreMomentum(lion, row, c, next, MaxLaneInt(absmax));
+}
+
+// The first of grid, grid * 17/16, ... that holds `largest`; re-rounds row.wide to it.
+float GrowRow(const Lion& lion, const Row& row, int32_t largest) {
+  float grown = row.grid * kGrowth;
+  float ratio = row.grid / grown;
+  while (static_cast<float>(largest) * ratio > 127.0f) {
+    grown = grown * kGrowth;
+    ratio = row.grid / grown;
+  }
+  for (int64_t c = 0; c < row.cols; c += kBlock) {
+    alignas(64) uint32_t words[kBlock];
+    if (lion.stochastic) BlockWords32(lion.regrow_keys, row, c, words);
+    for (int64_t i = 0; i < kBlock && c + i < row.cols; i += kLanes) {
+      Int16 codes;
+      std::memcpy(&codes, row.wide + c + i, sizeof(codes));
+      const Float16 x = ToFloat(codes) * Broadcast(ratio);
+      codes =
+          ClampCodes(lion.stochastic ? RoundStochastic32(x, LoadWords(words + i)) : RoundToInt(x));
+      std::memcpy(row.wide + c + i, &codes, sizeof(codes));
+    }
+  }
+  return grown;
+}
+
+struct Counts {
+  int64_t changed = 0;
+  int64_t saturated = 0;
+  int64_t grown = 0;
+};
+
+QFT_INLINE int64_t SumLanes(Int16 v) {
+  int64_t sum = 0;
+  for (int i = 0; i < kLanes; ++i) sum += v[i];
+  return sum;
+}
+
+void StoreWeights(const Row& row, Counts* counts) {
+  Int16 changed = {};
+  Int16 saturated = {};
+  for (int64_t c = 0; c < row.cols; c += kLanes) {
+    const int64_t count = row.cols - c;
+    Int16 codes;
+    std::memcpy(&codes, row.wide + c, sizeof(codes));
+    changed -= codes != LoadCodesUpTo(row.weight + c, count);
+    saturated -= AbsInt(codes) == BroadcastInt(127);
+    StoreCodesUpTo(row.weight + c, codes, count);
+  }
+  counts->changed += SumLanes(changed);
+  counts->saturated += SumLanes(saturated);
+}
+
+// Returns the row's grid.
+float UpdateRow(const Lion& lion, const Row& row, Counts* counts) {
+  Int16 largest = {};
+  for (int64_t c = 0; c < row.cols; c += kBlock) UpdateBlock(lion, row, c, &largest);
+  float grid = row.grid;
+  const int32_t largest_code = MaxLaneInt(largest);
+  if (largest_code > 127) {
+    grid = GrowRow(lion, row, largest_code);
+    ++counts->grown;
+  }
+  StoreWeights(row, counts);
+  return grid;
+}
+
+void UpdateValues(const Lion& lion, const GradientRow& gradient, int64_t cols, float* weight,
+                  float* momentum) {
+  for (int64_t c = 0; c < cols; c += kLanes) {
+    const int64_t count = cols - c;
+    const Float16 w = LoadUpTo(weight + c, count);
+    const Float16 m = LoadUpTo(momentum + c, count);
+    const Float16 g = LoadGradient(gradient, c, count);
+    const Float16 new_weight = w - Delta(lion, w, m, g);
+    const Float16 new_momentum = NextMomentum(lion, m, g);
+    if (count >= kLanes) {
+      Store(weight + c, new_weight);
+      Store(momentum + c, new_momentum);
+    } else {
+      StorePartial(weight + c, new_weight, count);
+      StorePartial(momentum + c, new_momentum, count);
+    }
+  }
+}
+
+struct Grid {
+  float value;
+  float inverse;
+};
+
+// Codes on a grid that is no positive number with a finite inverse stay as they are: zeros move
+// them nowhere.
+Grid UsableGrid(float grid) {
+  const float inverse = 1.0f / grid;
+  const bool usable = grid > 0 && grid <= __FLT_MAX__ && inverse <= __FLT_MAX__;
+  return usable ? Grid{grid, inverse} : Grid{0.0f, 0.0f};
+}
+
+void AddCount(int64_t value, int64_t* total) {
+  if (value != 0) __atomic_fetch_add(total, value, __ATOMIC_RELAXED);
+}
+
+}  // namespace
+
+void CpuEngine::LionUpdate(const LionOptions& options, const Weight& w, const Momentum& m,
+                           const Gradient& gradient, StepState* step) {
+  if (!Supports(w) || !SupportsDType(m.dtype) || !SupportsDType(gradient.dtype)) return;
+  if (w.dtype != m.dtype) return Fail("lion update: weight and momentum differ in dtype");
+  if (step->skip_update != 0) return;
+  const Lion lion = MakeLion(options, *step);
+  const RowTasks tasks(w.rows, w.cols);
+  const int64_t blocks = (w.cols + kBlock - 1) / kBlock;
+  pool_.ParallelFor(tasks.count, [&](int64_t task, int worker) {
+    auto* wide = reinterpret_cast<int32_t*>(
+        WorkerScratch(worker, static_cast<size_t>(blocks * kBlock) * sizeof(int32_t)));
+    if (wide == nullptr) return;
+    Counts counts;
+    for (int64_t r = tasks.Begin(task); r < tasks.End(task); ++r) {
+      const int64_t offset = r * w.cols;
+      const GradientRow gradient_row = RowOf(gradient, lion.gradient_factor, r);
+      if (w.dtype == DType::kF32) {
+        UpdateValues(lion, gradient_row, w.cols, static_cast<float*>(w.data) + offset,
+                     static_cast<float*>(m.data) + offset);
+        continue;
+      }
+      const Grid grid = UsableGrid(w.grid[r]);
+      const Row row{static_cast<int8_t*>(w.data) + offset,
+                    grid.value,
+                    grid.inverse,
+                    static_cast<int8_t*>(m.data) + offset,
+                    m.grid + r * blocks,
+                    gradient_row,
+                    r,
+                    w.cols,
+                    wide};
+      const float new_grid = UpdateRow(lion, row, &counts);
+      if (new_grid != grid.value) w.grid[r] = new_grid;
+    }
+    AddCount(counts.changed, &step->codes_changed);
+    AddCount(counts.saturated, &step->codes_saturated);
+    AddCount(counts.grown, &step->rows_grown);
+  });
+}
+
+}  // namespace qft::QFT_ISA

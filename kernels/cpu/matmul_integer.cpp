@@ -1,0 +1,165 @@
+#include "kernels/cpu/engine.h"
+#include "kernels/cpu/integer_gemm.h"
+#include "kernels/cpu/matmul.h"
+#include "kernels/cpu/quantize_folded.h"
+
+namespace qft::QFT_ISA {
+
+namespace {
+
+// A tile's INT32 sums fit the second-level cache and stay there until the epilogue.
+constexpr int64_t kTallestTile = 512;
+constexpr int64_t kWidestTile = 640;
+constexpr int64_t kTileStep = 64;
+// Reading and packing an operand for a tile costs as much as this many more rows or columns.
+constexpr int64_t kPackingCost = 48;
+
+// Up to this many rows (tokens being generated) each weight row is read once and dotted with all.
+constexpr int64_t kDotRows = 8;
+constexpr int64_t kDotBytesPerTask = 1 << 18;
+
+// Time until the last thread is done, in cells of a tile.
+int64_t TileCost(const TileGrid& grid, int threads) {
+  const int64_t rounds = Pieces(TileCount(grid), threads);
+  return rounds * (grid.rows + kPackingCost) * (grid.columns + kPackingCost);
+}
+
+// The sums are exact, so tiles may depend on the number of threads.
+TileGrid PickTiles(int64_t m, int64_t n, int threads) {
+  TileGrid best{m, n, EvenTile(m, kTallestTile), EvenTile(n, kWidestTile)};
+  int64_t best_cost = TileCost(best, threads);
+  for (int64_t tall = kTileStep; tall <= kTallestTile; tall += kTileStep) {
+    for (int64_t wide = kTileStep; wide <= kWidestTile; wide += kTileStep) {
+      const TileGrid grid{m, n, EvenTile(m, tall), EvenTile(n, wide)};
+      const int64_t cost = TileCost(grid, threads);
+      if (cost >= best_cost) continue;
+      best = grid;
+      best_cost = cost;
+    }
+  }
+  return best;
+}
+
+// out = scale * (partial + c), added to out when accumulate; partial nullptr: none.
+void ScaleRow(const int32_t* c, const float* partial, float row_scale, const float* column_scale,
+              int64_t count, bool accumulate, float* out) {
+  for (int64_t j = 0; j < count; j += kLanes) {
+    const int64_t left = count - j;
+    Int16 sums;
+    std::memcpy(&sums, c + j, sizeof(sums));
+    Float16 value = ToFloat(sums);
+    if (partial != nullptr) value = Load(partial + j) + value;
+    Float16 scale = Broadcast(row_scale);
+    if (column_scale != nullptr) scale = scale * LoadUpTo(column_scale + j, left);
+    value = scale * value;
+    if (accumulate) value = LoadUpTo(out + j, left) + value;
+    if (left >= kLanes) {
+      Store(out + j, value);
+    } else {
+      StorePartial(out + j, value, left);
+    }
+  }
+}
+
+void AddSums(const int32_t* c, int64_t count, float* partial) {
+  for (int64_t j = 0; j < count; ++j) partial[j] += static_cast<float>(c[j]);
+}
+
+int64_t RoundUp(int64_t value) {
+  return (value + kLanes - 1) / kLanes * kLanes;
+}
+
+void StoreTile(const IntegerProblem& p, const Tile& tile, const int32_t* c, const float* partial,
+               int64_t ldc) {
+  for (int64_t i = 0; i < tile.rows; ++i) {
+    ScaleRow(c + i * ldc, partial != nullptr ? partial + i * ldc : nullptr,
+             p.row_scale[tile.row + i],
+             p.column_scale != nullptr ? p.column_scale + tile.column : nullptr, tile.columns,
+             p.accumulate, p.out + (tile.row + i) * p.n + tile.column);
+  }
+}
+
+// Exact up to kMaxIntegerSum products, beyond that piece by piece in fp32.
+float DotValue(const int8_t* a, const int8_t* b, int64_t k) {
+  float value = static_cast<float>(IntegerDot(a, b, Smaller(k, kMaxIntegerSum)));
+  for (int64_t i = kMaxIntegerSum; i < k; i += kMaxIntegerSum) {
+    value += static_cast<float>(IntegerDot(a + i, b + i, Smaller(k - i, kMaxIntegerSum)));
+  }
+  return value;
+}
+
+}  // namespace
+
+void CpuEngine::IntegerDots(const IntegerProblem& p) {
+  const int64_t columns = p.k < kDotBytesPerTask / kLanes ? kDotBytesPerTask / (p.k + 1) : kLanes;
+  pool_.ParallelFor(Pieces(p.n, columns), [&](int64_t task, int) {
+    const int64_t end = Smaller(p.n, (task + 1) * columns);
+    for (int64_t j = task * columns; j < end; ++j) {
+      const float column_scale = p.column_scale != nullptr ? p.column_scale[j] : 1.0f;
+      for (int64_t i = 0; i < p.m; ++i) {
+        const float scale = p.row_scale[i] * column_scale;
+        const float value = scale * DotValue(p.a + i * p.k, p.b + j * p.k, p.k);
+        float* out = p.out + i * p.n + j;
+        *out = p.accumulate ? *out + value : value;
+      }
+    }
+  });
+}
+
+void CpuEngine::IntegerMatmul(const IntegerProblem& p) {
+  if (p.m <= 0 || p.n <= 0) return;
+  if (p.b_transposed && p.m <= kDotRows) return IntegerDots(p);
+  const TileGrid grid = PickTiles(p.m, p.n, pool_.threads());
+  pool_.ParallelFor(TileCount(grid), [&](int64_t task, int worker) {
+    const Tile tile = TileAt(grid, task);
+    const int64_t ldc = RoundUp(tile.columns);
+    const int64_t cells = tile.rows * ldc;
+    const int64_t depth = Smaller(p.k, kMaxIntegerSum);
+    const bool split = p.k > depth;
+    const GemmShape shape{tile.rows, tile.columns,  depth, p.k, p.b_transposed ? p.k : p.n,
+                          ldc,       p.b_transposed};
+    const size_t sum_bytes = static_cast<size_t>(cells) * sizeof(int32_t);
+    char* scratch = WorkerScratch(worker, sum_bytes * (split ? 2 : 1) + IntegerPartScratch(shape));
+    if (scratch == nullptr) return;
+    auto* c = reinterpret_cast<int32_t*>(scratch);
+    float* partial = split ? reinterpret_cast<float*>(scratch + sum_bytes) : nullptr;
+    char* rest = scratch + sum_bytes * (split ? 2 : 1);
+    if (split) std::memset(partial, 0, sum_bytes);
+    const int8_t* b = p.b + tile.column * (p.b_transposed ? p.k : 1);
+    for (int64_t k = 0; k < p.k; k += kMaxIntegerSum) {
+      GemmShape part = shape;
+      part.k = Smaller(depth, p.k - k);
+      const int8_t* b_part = b + k * (p.b_transposed ? 1 : p.n);
+      if (!MultiplyPart(worker, part, p.a + tile.row * p.k + k, b_part, c, rest)) return;
+      if (k + part.k < p.k) AddSums(c, cells, partial);
+    }
+    StoreTile(p, tile, c, partial, ldc);
+  });
+}
+
+size_t CpuEngine::IntegerPartScratch(const GemmShape& shape) const {
+  if (!integer_onednn_) return IntegerTileScratch(shape);
+  return shape.b_transposed ? 0 : static_cast<size_t>(shape.k * shape.n);
+}
+
+bool CpuEngine::MultiplyPart(int worker, GemmShape shape, const int8_t* a, const int8_t* b,
+                             int32_t* c, char* scratch) {
+  if (!integer_onednn_) {
+    MultiplyIntegerTile(shape, a, b, c, scratch);
+    return true;
+  }
+  // oneDNN is several times slower where b has gaps between its rows.
+  if (!shape.b_transposed && shape.ldb != shape.n) {
+    auto* dense = reinterpret_cast<int8_t*>(scratch);
+    for (int64_t k = 0; k < shape.k; ++k) {
+      std::memcpy(dense + k * shape.n, b + k * shape.ldb, static_cast<size_t>(shape.n));
+    }
+    b = dense;
+    shape.ldb = shape.n;
+  }
+  if (onednn_[worker] != nullptr && onednn_[worker]->MultiplyInteger(shape, a, b, c)) return true;
+  Fail("onednn failed in an integer matmul");
+  return false;
+}
+
+}  // namespace qft::QFT_ISA

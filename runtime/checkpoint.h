@@ -1,0 +1,53 @@
+// Checkpoints: a folder step_N with states.safetensors and manifest.json, which appears whole or not
+// at all. docs/checkpoint_format.md describes the files.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+#include "runtime/session.h"
+
+namespace qft {
+
+// A save that is written and synced as step_N.tmp, not yet renamed.
+class PreparedSave {
+ public:
+  static StatusOr<std::unique_ptr<PreparedSave>> Prepare(Session& session, FileSystem& fs,
+                                                         const std::string& folder,
+                                                         const std::string& blob);
+  // Renames to step_N, durable on return. Errors: STATE (committed before).
+  Status Commit();
+  // Removes what was written unless it was committed.
+  ~PreparedSave();
+
+ private:
+  PreparedSave(FileSystem& fs, std::string folder, std::string name)
+      : fs_(fs), folder_(std::move(folder)), name_(std::move(name)) {}
+
+  FileSystem& fs_;
+  std::string folder_;
+  std::string name_;
+  bool committed_ = false;
+};
+
+// A whole checkpoint on disk.
+struct CheckpointFiles {
+  std::string path;
+  std::string manifest;  // as text
+  std::string warning;   // newer ones that were passed over, and why
+  std::string blob;
+  int64_t step = 0;
+};
+
+// path: a checkpoint, or a folder of them (the newest whole one is taken).
+StatusOr<CheckpointFiles> OpenCheckpoint(FileSystem& fs, const std::string& path);
+Status RestoreCheckpoint(Session& session, FileSystem& fs, const CheckpointFiles& checkpoint);
+// Removes all but the newest `keep` checkpoints of a folder, and what torn saves left behind. The
+// newest is verified before anything goes.
+Status PruneCheckpoints(FileSystem& fs, const std::string& folder, int64_t keep);
+// xxh3-128 over all states in the order of the tensor table.
+StatusOr<std::string> StateHash(Session& session);
+
+}  // namespace qft

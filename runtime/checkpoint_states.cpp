@@ -1,0 +1,48 @@
+#include "runtime/checkpoint_states.h"
+
+#include <algorithm>
+
+namespace qft {
+namespace {
+
+StatePart Part(const std::string& name, std::vector<int64_t> shape, DType dtype, void* data) {
+  StatePart part;
+  part.info.name = name;
+  part.info.type = dtype == DType::kI8 ? StoredType::kI8 : StoredType::kF32;
+  part.bytes = dtype == DType::kI8 ? 1 : sizeof(float);
+  for (const int64_t size : shape) part.bytes *= static_cast<size_t>(size);
+  part.info.shape = std::move(shape);
+  part.data = data;
+  return part;
+}
+
+}  // namespace
+
+std::vector<StatePart> StateParts(Session& session) {
+  std::vector<StatePart> parts;
+  const TensorTable& table = session.model().table();
+  for (int i = 0; i < table.size(); ++i) {
+    const TensorSpec& spec = table[i];
+    const TensorState& state = session.tensor_states()[i];
+    const std::vector<int64_t> shape = spec.dimensions == 1
+                                           ? std::vector<int64_t>{spec.cols}
+                                           : std::vector<int64_t>{spec.rows, spec.cols};
+    parts.push_back(Part(spec.name, shape, state.weight.dtype, state.weight.data));
+    if (state.weight.grid != nullptr) {
+      parts.push_back(Part(spec.name + ".grid", {spec.rows}, DType::kF32, state.weight.grid));
+    }
+    if (state.momentum.data == nullptr) continue;
+    parts.push_back(
+        Part(spec.name + ".momentum", shape, state.momentum.dtype, state.momentum.data));
+    if (state.momentum.grid != nullptr) {
+      parts.push_back(Part(spec.name + ".momentum_grid", {spec.rows, MomentumBlocks(spec.cols)},
+                           DType::kF32, state.momentum.grid));
+    }
+  }
+  std::stable_partition(parts.begin(), parts.end(), [](const StatePart& part) {
+    return part.info.type == StoredType::kF32;
+  });
+  return parts;
+}
+
+}  // namespace qft

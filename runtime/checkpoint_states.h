@@ -1,0 +1,21 @@
+// The states of a session as named byte ranges: what a checkpoint holds and what the hash covers.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "runtime/data/tensor_source.h"
+#include "runtime/session.h"
+
+namespace qft {
+
+struct StatePart {
+  TensorInfo info;  // name in the file: "<tensor>", "<tensor>.grid", ".momentum", ".momentum_grid"
+  void* data = nullptr;  // engine memory
+  size_t bytes = 0;
+};
+
+// fp32 parts first, codes after them, so that every part is aligned in a file.
+std::vector<StatePart> StateParts(Session& session);
+
+}  // namespace qft

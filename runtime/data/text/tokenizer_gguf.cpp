@@ -1,0 +1,283 @@
+#include <nlohmann/json.hpp>
+
+#include "runtime/data/gguf.h"
+#include "runtime/data/text/tokenizer_spec.h"
+
+namespace qft {
+namespace {
+
+using nlohmann::ordered_json;
+using Kind = PreTokenizerStep::Kind;
+
+constexpr int64_t kTypeControl = 3;
+constexpr int64_t kTypeUserDefined = 4;
+
+// As the tokenizer.json of the models that these names stand for.
+constexpr char kLlama3Pattern[] =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr char kQwen2Pattern[] =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+// llama.cpp's "default" is a list of its own.
+constexpr char kPunctuationPattern[] = R"([\p{P}\$\+<=>\^~\|]+)";
+constexpr char kNumberPattern[] = R"(\p{N}+)";
+constexpr char kThreeDigitsPattern[] = "[0-9][0-9][0-9]";
+
+PreTokenizerStep SplitStep(const char* pattern) {
+  PreTokenizerStep step;
+  step.kind = Kind::kSplit;
+  step.pattern = pattern;
+  return step;
+}
+
+PreTokenizerStep DigitsStep() {
+  PreTokenizerStep step;
+  step.kind = Kind::kDigits;
+  step.individual_digits = true;
+  return step;
+}
+
+PreTokenizerStep ByteLevelStep(bool use_regex) {
+  PreTokenizerStep step;
+  step.use_regex = use_regex;
+  return step;
+}
+
+class GgufReader {
+ public:
+  explicit GgufReader(const GgufMetadata& metadata) : metadata_(metadata) {}
+
+  StatusOr<TokenizerSpec> Read();
+
+ private:
+  const GgufValue* Find(std::string_view key) const {
+    const auto found = metadata_.find(key);
+    return found == metadata_.end() ? nullptr : &found->second;
+  }
+  std::string Text(std::string_view key, const std::string& missing) const;
+  StatusOr<std::optional<int32_t>> TokenId(const char* key) const;
+  StatusOr<const GgufValue*> Strings(const char* key) const;
+  Status ReadTokens();
+  Status ReadMerges();
+  Status ReadPreTokenizer();
+  Status ReadConfig();
+
+  ordered_json TokenizerJson() const;
+  ordered_json PreTokenizerJson() const;
+  ordered_json PostProcessorJson() const;
+
+  const GgufMetadata& metadata_;
+  TokenizerSpec spec_;
+  ordered_json config_;
+  std::optional<int32_t> prefixed_id_;  // the token that transformers puts before every text
+};
+
+std::string GgufReader::Text(std::string_view key, const std::string& missing) const {
+  const GgufValue* value = Find(key);
+  const std::string* text = value != nullptr && !value->is_array ? value->String() : nullptr;
+  return text != nullptr ? *text : missing;
+}
+
+StatusOr<const GgufValue*> GgufReader::Strings(const char* key) const {
+  const GgufValue* value = Find(key);
+  if (value == nullptr) return BadData("the file has no ", key);
+  if (!value->is_array || value->type != GgufType::kString) {
+    return BadData(key, " is not an array of strings");
+  }
+  return value;
+}
+
+StatusOr<std::optional<int32_t>> GgufReader::TokenId(const char* key) const {
+  const GgufValue* value = Find(key);
+  if (value == nullptr) return std::optional<int32_t>();
+  const auto id = value->Integer();
+  if (value->is_array || !id || spec_.vocabulary.Text(*id) == nullptr) {
+    return BadData(key, " names no token");
+  }
+  return std::optional<int32_t>(static_cast<int32_t>(*id));
+}
+
+Status GgufReader::ReadTokens() {
+  QFT_ASSIGN_OR_RETURN(const GgufValue* tokens, Strings("tokenizer.ggml.tokens"));
+  const GgufValue* types = Find("tokenizer.ggml.token_type");
+  if (types != nullptr && (!types->is_array || types->count != tokens->count)) {
+    return BadData("tokenizer.ggml.token_type does not fit tokenizer.ggml.tokens");
+  }
+  for (size_t id = 0; id < tokens->strings.size(); ++id) {
+    const std::string& text = tokens->strings[id];
+    QFT_RETURN_IF_ERROR(
+        spec_.vocabulary.Add(text, static_cast<int64_t>(id), tokens->strings.size()));
+    const int64_t type = types != nullptr ? types->Integer(id).value_or(0) : 0;
+    if (type != kTypeControl && type != kTypeUserDefined) continue;
+    AddedToken added;
+    added.id = static_cast<int32_t>(id);
+    added.content = text;
+    added.special = type == kTypeControl;
+    spec_.added_tokens.push_back(std::move(added));
+  }
+  return absl::OkStatus();
+}
+
+Status GgufReader::ReadMerges() {
+  QFT_ASSIGN_OR_RETURN(const GgufValue* merges, Strings("tokenizer.ggml.merges"));
+  spec_.merges.reserve(merges->strings.size());
+  for (const std::string& text : merges->strings) {
+    const size_t space = text.find(' ');
+    if (space == std::string::npos) return BadData("tokenizer.ggml.merges holds no pair");
+    QFT_ASSIGN_OR_RETURN(
+        const MergeRule rule,
+        ResolveMerge(spec_.vocabulary, text.substr(0, space), text.substr(space + 1)));
+    spec_.merges.push_back(rule);
+  }
+  return absl::OkStatus();
+}
+
+Status GgufReader::ReadPreTokenizer() {
+  const std::string name = Text("tokenizer.ggml.pre", "default");
+  if (name == "gpt-2") {
+    spec_.steps = {ByteLevelStep(true)};
+  } else if (name == "smollm") {
+    spec_.steps = {DigitsStep(), ByteLevelStep(true)};
+  } else if (name == "llama-bpe") {
+    spec_.steps = {SplitStep(kLlama3Pattern), ByteLevelStep(false)};
+    spec_.bpe.ignore_merges = true;
+  } else if (name == "qwen2") {
+    spec_.steps = {SplitStep(kQwen2Pattern), ByteLevelStep(false)};
+    spec_.normal_forms = {NormalForm::kNfc};
+  } else if (name == "default") {
+    spec_.steps = {SplitStep(kPunctuationPattern), ByteLevelStep(true)};
+    spec_.steps.insert(spec_.steps.begin() + 1,
+                       {SplitStep(kNumberPattern), SplitStep(kThreeDigitsPattern)});
+  } else {
+    return Unsupported("not supported: tokenizer.ggml.pre \"", name, "\"");
+  }
+  return absl::OkStatus();
+}
+
+Status GgufReader::ReadConfig() {
+  config_["tokenizer_class"] = "PreTrainedTokenizerFast";
+  config_["clean_up_tokenization_spaces"] = false;
+  for (const auto& [name, key] : {std::pair("bos_token", "tokenizer.ggml.bos_token_id"),
+                                  std::pair("eos_token", "tokenizer.ggml.eos_token_id"),
+                                  std::pair("unk_token", "tokenizer.ggml.unknown_token_id"),
+                                  std::pair("pad_token", "tokenizer.ggml.padding_token_id")}) {
+    QFT_ASSIGN_OR_RETURN(const std::optional<int32_t> id, TokenId(key));
+    if (id) config_[name] = *spec_.vocabulary.Text(*id);
+  }
+  QFT_ASSIGN_OR_RETURN(spec_.end_id, TokenId("tokenizer.ggml.eos_token_id"));
+  const GgufValue* add_first = Find("tokenizer.ggml.add_bos_token");
+  if (add_first != nullptr && add_first->Bool().value_or(false)) {
+    QFT_ASSIGN_OR_RETURN(prefixed_id_, TokenId("tokenizer.ggml.bos_token_id"));
+  }
+  const std::string chat_template = Text("tokenizer.chat_template", "");
+  if (!chat_template.empty()) config_["chat_template"] = chat_template;
+  return absl::OkStatus();
+}
+
+ordered_json GgufReader::PreTokenizerJson() const {
+  ordered_json steps = ordered_json::array();
+  for (const PreTokenizerStep& step : spec_.steps) {
+    if (step.kind == Kind::kDigits) {
+      steps.push_back({{"type", "Digits"}, {"individual_digits", step.individual_digits}});
+    } else if (step.kind == Kind::kSplit) {
+      steps.push_back({{"type", "Split"},
+                       {"pattern", {{"Regex", step.pattern}}},
+                       {"behavior", "Isolated"},
+                       {"invert", false}});
+    } else {
+      steps.push_back({{"type", "ByteLevel"},
+                       {"add_prefix_space", false},
+                       {"trim_offsets", true},
+                       {"use_regex", step.use_regex}});
+    }
+  }
+  return {{"type", "Sequence"}, {"pretokenizers", steps}};
+}
+
+ordered_json GgufReader::PostProcessorJson() const {
+  if (!prefixed_id_) return nullptr;
+  const std::string& text = *spec_.vocabulary.Text(*prefixed_id_);
+  const auto special = [&text](int type) {
+    return ordered_json{{"SpecialToken", {{"id", text}, {"type_id", type}}}};
+  };
+  const auto sequence = [](const char* id, int type) {
+    return ordered_json{{"Sequence", {{"id", id}, {"type_id", type}}}};
+  };
+  ordered_json single = ordered_json::array({special(0), sequence("A", 0)});
+  ordered_json pair =
+      ordered_json::array({special(0), sequence("A", 0), special(1), sequence("B", 1)});
+  ordered_json token = {{"id", text},
+                        {"ids", ordered_json::array({*prefixed_id_})},
+                        {"tokens", ordered_json::array({text})}};
+  return {{"type", "TemplateProcessing"},
+          {"single", single},
+          {"pair", pair},
+          {"special_tokens", {{text, token}}}};
+}
+
+ordered_json GgufReader::TokenizerJson() const {
+  ordered_json added = ordered_json::array();
+  for (const AddedToken& token : spec_.added_tokens) {
+    added.push_back({{"id", token.id},
+                     {"content", token.content},
+                     {"single_word", false},
+                     {"lstrip", false},
+                     {"rstrip", false},
+                     {"normalized", false},
+                     {"special", token.special}});
+  }
+  // Straight into the ordered map's storage: its own look-up by key is linear.
+  ordered_json::object_t vocab;
+  for (int64_t id = 0; id < spec_.vocabulary.size(); ++id) {
+    vocab.Container::emplace_back(*spec_.vocabulary.Text(id), id);
+  }
+  ordered_json merges = ordered_json::array();
+  for (const MergeRule& rule : spec_.merges) {
+    merges.push_back(*spec_.vocabulary.Text(rule.left) + " " + *spec_.vocabulary.Text(rule.right));
+  }
+  ordered_json model = {{"type", "BPE"},        {"dropout", nullptr},
+                        {"unk_token", nullptr}, {"continuing_subword_prefix", nullptr},
+                        {"end_of_word_suffix", nullptr}, {"fuse_unk", false},
+                        {"byte_fallback", false}, {"ignore_merges", spec_.bpe.ignore_merges}};
+  model["vocab"] = std::move(vocab);
+  model["merges"] = std::move(merges);
+  const ordered_json decoder = {{"type", "ByteLevel"},
+                                {"add_prefix_space", true},
+                                {"trim_offsets", true},
+                                {"use_regex", true}};
+  const bool nfc = !spec_.normal_forms.empty();
+  return {{"version", "1.0"},
+          {"truncation", nullptr},
+          {"padding", nullptr},
+          {"added_tokens", added},
+          {"normalizer", nfc ? ordered_json{{"type", "NFC"}} : ordered_json(nullptr)},
+          {"pre_tokenizer", PreTokenizerJson()},
+          {"post_processor", PostProcessorJson()},
+          {"decoder", decoder},
+          {"model", std::move(model)}};
+}
+
+StatusOr<TokenizerSpec> GgufReader::Read() {
+  const std::string model = Text("tokenizer.ggml.model", "");
+  if (model.empty()) return BadData("the file holds no tokenizer");
+  if (model != "gpt2") {
+    return Unsupported("not supported: tokenizer.ggml.model \"", model, "\" (\"gpt2\" is)");
+  }
+  QFT_RETURN_IF_ERROR(ReadPreTokenizer());
+  QFT_RETURN_IF_ERROR(ReadTokens());
+  QFT_RETURN_IF_ERROR(ReadMerges());
+  QFT_RETURN_IF_ERROR(ReadConfig());
+  // Texts of the metadata need not be UTF-8.
+  constexpr auto kReplace = ordered_json::error_handler_t::replace;
+  spec_.files.emplace_back("tokenizer.json", TokenizerJson().dump(1, ' ', false, kReplace) + "\n");
+  spec_.files.emplace_back("tokenizer_config.json", config_.dump(2, ' ', false, kReplace) + "\n");
+  return std::move(spec_);
+}
+
+}  // namespace
+
+StatusOr<TokenizerSpec> ReadTokenizerGguf(FileSystem& fs, const std::string& path) {
+  QFT_ASSIGN_OR_RETURN(const GgufFile file, OpenGguf(fs, path));
+  return GgufReader(file.metadata).Read();
+}
+
+}  // namespace qft

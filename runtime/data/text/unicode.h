@@ -1,0 +1,41 @@
+// UTF-8 and UTF-16 as the tokenizer needs them, over ICU.
+#pragma once
+
+#include <unicode/unistr.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace qft {
+
+// Longest text that is converted at once: ICU counts in int32.
+inline constexpr size_t kMaxTextBytes = size_t{1} << 30;
+
+// text.size() <= kMaxTextBytes. Each ill-formed sequence (maximal subpart) becomes one U+FFFD, as
+// Python's errors="replace" and Rust's from_utf8_lossy have it.
+icu::UnicodeString ToUtf16(std::string_view text);
+void AppendUtf8(const char16_t* text, int32_t length, std::string* out);
+std::string ToUtf8(const icu::UnicodeString& text);
+
+bool IsUtf8(std::string_view text);
+// `bytes` with each ill-formed sequence replaced by U+FFFD.
+std::string ReplaceInvalidUtf8(std::string_view bytes);
+
+// White_Space, and the word characters of UTS #18, of the code point that ends at or starts at a
+// byte offset of a well-formed text.
+bool IsSpace(int32_t code_point);
+bool IsWordCharacter(int32_t code_point);
+
+// Bytes in, whole characters out: what may still become a character is held back.
+class Utf8Stream {
+ public:
+  std::string Push(std::string_view bytes);
+  // The rest, with an incomplete character replaced.
+  std::string Finish();
+
+ private:
+  std::string held_;
+};
+
+}  // namespace qft

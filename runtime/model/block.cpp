@@ -1,0 +1,127 @@
+#include <cmath>
+
+#include "runtime/model/linear.h"
+#include "runtime/model/llama.h"
+
+namespace qft {
+
+AttentionShape Llama::attention_shape(int64_t tokens) const {
+  AttentionShape shape;
+  shape.tokens = tokens;
+  shape.heads = static_cast<int32_t>(config->heads);
+  shape.kv_heads = static_cast<int32_t>(config->kv_heads);
+  shape.head_dim = static_cast<int32_t>(config->head_dim);
+  shape.scale = 1.0f / std::sqrt(static_cast<float>(config->head_dim));
+  return shape;
+}
+
+void BlockForward(const Llama& llama, int block, const MicroBatch& batch, const Matrix& x_in,
+                  const BlockActivations& activations, const Matrix& x_out) {
+  Engine& engine = *llama.engine;
+  const LlamaBlockTensors& w = llama.tensors->blocks[block];
+  const ModelConfig& config = *llama.config;
+  const Workspace& workspace = *llama.workspace;
+  const int64_t tokens = batch.tokens;
+  const float epsilon = static_cast<float>(config.rms_norm_epsilon);
+  const auto heads = static_cast<int32_t>(config.heads);
+  const auto kv_heads = static_cast<int32_t>(config.kv_heads);
+  const auto dim = static_cast<int32_t>(config.head_dim);
+
+  const Operand attention_input = FirstRows(activations.attention_input, tokens);
+  const Matrix q = FirstRows(activations.q, tokens);
+  const Matrix k = FirstRows(activations.k, tokens);
+  const Matrix v = FirstRows(activations.v, tokens);
+  engine.RmsNormForward(x_in, llama.norm(w.attention_norm), epsilon, attention_input,
+                        activations.attention_rstd);
+  engine.MatmulForward(attention_input, llama.weight(w.q), q, false);
+  engine.MatmulForward(attention_input, llama.weight(w.k), k, false);
+  engine.MatmulForward(attention_input, llama.weight(w.v), v, false);
+  engine.Rope(q, batch.positions, workspace.inverse_frequency, heads, dim, false);
+  engine.Rope(k, batch.positions, workspace.inverse_frequency, kv_heads, dim, false);
+
+  engine.AttentionForward(llama.attention_shape(tokens), batch.document_start, q, k, v,
+                          FirstRows(activations.attention_output, tokens), activations.log_sum_exp);
+  BlockAfterAttention(llama, block, tokens, x_in, activations, x_out);
+}
+
+void BlockAfterAttention(const Llama& llama, int block, int64_t tokens, const Matrix& x_in,
+                         const BlockActivations& activations, const Matrix& x_out) {
+  Engine& engine = *llama.engine;
+  const LlamaBlockTensors& w = llama.tensors->blocks[block];
+  const auto rows = [tokens](const auto& buffer) { return FirstRows(buffer, tokens); };
+  const float epsilon = static_cast<float>(llama.config->rms_norm_epsilon);
+  const Operand o_input = rows(activations.o_input);
+  const Matrix middle = rows(activations.middle);
+  engine.QuantizeRows(rows(activations.attention_output), o_input);
+  engine.MatmulForward(o_input, llama.weight(w.o), middle, false);
+  engine.Add(middle, x_in);
+
+  const Operand mlp_input = rows(activations.mlp_input);
+  const Matrix gate = rows(activations.gate);
+  const Matrix up = rows(activations.up);
+  const Operand down_input = rows(activations.down_input);
+  engine.RmsNormForward(middle, llama.norm(w.mlp_norm), epsilon, mlp_input, activations.mlp_rstd);
+  engine.MatmulForward(mlp_input, llama.weight(w.gate), gate, false);
+  engine.MatmulForward(mlp_input, llama.weight(w.up), up, false);
+  engine.SwigluForward(gate, up, down_input);
+  engine.MatmulForward(down_input, llama.weight(w.down), x_out, false);
+  engine.Add(x_out, middle);
+}
+
+void BlockBackward(const Llama& llama, int block, const MicroBatch& batch, const Matrix& x_in,
+                   const BlockActivations& activations, GradientAccumulators& gradients,
+                   bool first) {
+  Engine& engine = *llama.engine;
+  const LlamaBlockTensors& w = llama.tensors->blocks[block];
+  const Workspace& workspace = *llama.workspace;
+  const int64_t tokens = batch.tokens;
+  const auto rows = [tokens](const auto& buffer) { return FirstRows(buffer, tokens); };
+  const auto linear = [&](int tensor, const Matrix& dy, const Operand& x, const Matrix& dx,
+                          bool accumulate_dx) {
+    LinearBackward(llama, {dy, x, llama.weight(tensor), &(*llama.keys)[tensor], batch.token_offset,
+                           dx, accumulate_dx, gradients.For(tensor), !first});
+  };
+  const auto norm_gradient = [&](int tensor) {
+    float* gradient = gradients.For(tensor);
+    if (gradient != nullptr && first) {
+      engine.Fill(gradient, 0, llama.weight(tensor).cols * sizeof(float));
+    }
+    return gradient;
+  };
+  const Matrix residual = rows(batch.residual_gradient);
+
+  // x_out = middle + down(silu(gate) * up)
+  const Matrix inner = rows(workspace.inner);
+  const Matrix gate = rows(activations.gate);
+  const Matrix up = rows(activations.up);
+  const Operand mlp_input = rows(activations.mlp_input);
+  const Matrix hidden = rows(workspace.hidden);
+  linear(w.down, residual, rows(activations.down_input), inner, false);
+  engine.SwigluBackward(gate, up, inner, gate, up);
+  linear(w.gate, gate, mlp_input, hidden, false);
+  linear(w.up, up, mlp_input, hidden, true);
+  engine.RmsNormBackward(rows(activations.middle), llama.norm(w.mlp_norm), activations.mlp_rstd,
+                         hidden, residual, norm_gradient(w.mlp_norm));
+
+  // middle = x_in + o(attention(q, k, v))
+  const Matrix query = rows(workspace.query);
+  const Matrix dq = rows(workspace.dq);
+  const Matrix dk = rows(workspace.dk);
+  const Matrix dv = rows(workspace.dv);
+  const Operand attention_input = rows(activations.attention_input);
+  const AttentionShape shape = llama.attention_shape(tokens);
+  linear(w.o, residual, rows(activations.o_input), query, false);
+  engine.AttentionBackward(shape, batch.document_start, rows(activations.q), rows(activations.k),
+                           rows(activations.v), rows(activations.attention_output),
+                           activations.log_sum_exp, query, dq, dk, dv, workspace.attention_scratch);
+  engine.Rope(dq, batch.positions, workspace.inverse_frequency, shape.heads, shape.head_dim, true);
+  engine.Rope(dk, batch.positions, workspace.inverse_frequency, shape.kv_heads, shape.head_dim,
+              true);
+  linear(w.q, dq, attention_input, hidden, false);
+  linear(w.k, dk, attention_input, hidden, true);
+  linear(w.v, dv, attention_input, hidden, true);
+  engine.RmsNormBackward(x_in, llama.norm(w.attention_norm), activations.attention_rstd, hidden,
+                         residual, norm_gradient(w.attention_norm));
+}
+
+}  // namespace qft

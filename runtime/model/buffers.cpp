@@ -1,0 +1,128 @@
+#include "runtime/model/buffers.h"
+
+#include <algorithm>
+
+namespace qft {
+namespace {
+
+Operand AllocateOperand(Purpose purpose, int64_t rows, int64_t cols, int64_t scales, bool integer,
+                        Arena& arena) {
+  Operand operand;
+  operand.rows = rows;
+  operand.cols = cols;
+  operand.dtype = integer ? DType::kI8 : DType::kF32;
+  operand.data =
+      arena.Allocate(purpose, rows * cols * static_cast<int64_t>(integer ? 1 : sizeof(float)));
+  if (integer) operand.scales = arena.Allocate<float>(purpose, scales);
+  return operand;
+}
+
+}  // namespace
+
+Matrix AllocateMatrix(Purpose purpose, int64_t rows, int64_t cols, Arena& arena) {
+  return {arena.Allocate<float>(purpose, rows * cols), DType::kF32, rows, cols};
+}
+
+BlockActivations AllocateBlockActivations(const BufferShape& shape, Arena& arena) {
+  const ModelConfig& config = *shape.config;
+  const int64_t tokens = shape.tokens;
+  const int64_t query = config.heads * config.head_dim;
+  const int64_t key = config.kv_heads * config.head_dim;
+  const Purpose purpose = Purpose::kActivations;
+  const auto matrix = [&](int64_t cols) { return AllocateMatrix(purpose, tokens, cols, arena); };
+  const auto operand = [&](int64_t cols) {
+    return AllocateOperand(purpose, tokens, cols, tokens, shape.integer, arena);
+  };
+  BlockActivations a;
+  a.attention_rstd = arena.Allocate<float>(purpose, tokens);
+  a.attention_input = operand(config.hidden_size);
+  a.q = matrix(query);
+  a.k = matrix(key);
+  a.v = matrix(key);
+  a.attention_output = matrix(query);
+  a.log_sum_exp = arena.Allocate<float>(purpose, tokens * config.heads);
+  a.o_input = operand(query);
+  a.middle = matrix(config.hidden_size);
+  a.mlp_rstd = arena.Allocate<float>(purpose, tokens);
+  a.mlp_input = operand(config.hidden_size);
+  a.gate = matrix(config.intermediate_size);
+  a.up = matrix(config.intermediate_size);
+  a.down_input = operand(config.intermediate_size);
+  return a;
+}
+
+MicroBatch AllocateMicroBatch(const BufferShape& shape, bool training, Arena& arena) {
+  const int64_t tokens = shape.tokens;
+  const int64_t hidden = shape.config->hidden_size;
+  const Purpose purpose = Purpose::kActivations;
+  const auto ints = [&] { return arena.Allocate<int32_t>(purpose, tokens); };
+  const auto floats = [&] { return arena.Allocate<float>(purpose, tokens); };
+  MicroBatch m;
+  m.token_ids = ints();
+  m.targets = ints();
+  m.positions = ints();
+  m.document_start = ints();
+  m.loss_weights = floats();
+  m.row_max = floats();
+  m.row_sum = floats();
+  m.target_logit = floats();
+  m.token_loss = floats();
+  m.final_rstd = floats();
+  m.head_input = AllocateOperand(purpose, tokens, hidden, tokens, shape.integer, arena);
+  if (training) {
+    m.head_gradient = AllocateMatrix(purpose, tokens, hidden, arena);
+    m.residual_gradient = AllocateMatrix(purpose, tokens, hidden, arena);
+  }
+  return m;
+}
+
+Workspace AllocateWorkspace(const BufferShape& shape, bool training, size_t scratch_bytes,
+                            Arena& arena) {
+  const ModelConfig& config = *shape.config;
+  const int64_t tokens = shape.tokens;
+  const int64_t query = config.heads * config.head_dim;
+  const int64_t key = config.kv_heads * config.head_dim;
+  const int64_t chunk = std::min(config.vocab_size, kVocabularyChunk);
+  const int64_t widest =
+      std::max({config.intermediate_size, config.hidden_size, query, key, chunk});
+  const Purpose purpose = Purpose::kWorkspace;
+  const auto matrix = [&](int64_t cols) { return AllocateMatrix(purpose, tokens, cols, arena); };
+  Workspace w;
+  w.hidden = matrix(config.hidden_size);
+  w.logits = matrix(chunk);
+  w.inverse_frequency = arena.Allocate<float>(purpose, config.head_dim / 2);
+  w.step = arena.Allocate<StepState>(purpose, 1);
+  if (training) {
+    // In floating arithmetic the output gradient is its own operand; only its transpose is stored.
+    if (shape.integer) {
+      w.output_gradient = AllocateOperand(purpose, tokens, widest, tokens, true, arena);
+    }
+    w.output_gradient_transposed =
+        AllocateOperand(purpose, widest, tokens, widest, shape.integer, arena);
+    w.query = matrix(query);
+    w.dq = matrix(query);
+    w.dk = matrix(key);
+    w.dv = matrix(key);
+    w.inner = matrix(config.intermediate_size);
+    w.attention_scratch = arena.Allocate(purpose, static_cast<int64_t>(scratch_bytes));
+  }
+  return w;
+}
+
+Matrix FirstRows(const Matrix& matrix, int64_t rows) {
+  return {matrix.data, matrix.dtype, rows, matrix.cols};
+}
+
+Operand FirstRows(const Operand& operand, int64_t rows) {
+  return {operand.data, operand.scales, operand.dtype, rows, operand.cols};
+}
+
+Operand Reshaped(const Operand& operand, int64_t rows, int64_t cols) {
+  return {operand.data, operand.scales, operand.dtype, rows, cols};
+}
+
+Matrix Reshaped(const Matrix& matrix, int64_t rows, int64_t cols) {
+  return {matrix.data, matrix.dtype, rows, cols};
+}
+
+}  // namespace qft

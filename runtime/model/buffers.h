@@ -1,0 +1,82 @@
+// The memory that forward and backward write to, allocated once by the plan. T is the planned
+// micro_batch_tokens; a shorter micro-batch uses the first rows.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/ops.h"
+#include "runtime/model/model_config.h"
+#include "runtime/state/arena.h"
+
+namespace qft {
+
+// What one block keeps from forward for backward.
+struct BlockActivations {
+  float* attention_rstd = nullptr;  // [T]
+  Operand attention_input;          // normed input of q, k, v
+  Matrix q, k, v;                   // after rope
+  Matrix attention_output;          // [T, heads * dim]
+  float* log_sum_exp = nullptr;     // [heads, T]
+  Operand o_input;                  // attention_output as an operand
+  Matrix middle;                    // residual stream after attention [T, H]
+  float* mlp_rstd = nullptr;        // [T]
+  Operand mlp_input;                // normed input of gate and up
+  Matrix gate, up;                  // [T, F]
+  Operand down_input;               // silu(gate) * up
+};
+
+// One micro-batch: its tokens and what the head keeps of it.
+struct MicroBatch {
+  int64_t tokens = 0;
+  int64_t token_offset = 0;  // global index of its first token within the step
+  int32_t* token_ids = nullptr;
+  int32_t* targets = nullptr;
+  int32_t* positions = nullptr;
+  int32_t* document_start = nullptr;
+  float* loss_weights = nullptr;
+  float* row_max = nullptr;
+  float* row_sum = nullptr;
+  float* target_logit = nullptr;
+  float* token_loss = nullptr;
+  float* final_rstd = nullptr;
+  Operand head_input;        // final norm's output
+  Matrix head_gradient;      // gradient of head_input [T, H]
+  Matrix residual_gradient;  // running gradient of the residual stream [T, H]
+};
+
+// Temporaries, shared by everything that runs one after the other.
+struct Workspace {
+  Operand output_gradient;             // [T, widest output]
+  Operand output_gradient_transposed;  // [widest output, T]
+  Matrix hidden;                       // [T, H]
+  Matrix query;                        // [T, heads * dim]
+  Matrix dq, dk, dv;
+  Matrix inner;   // [T, F]
+  Matrix logits;  // [T, vocabulary chunk]
+  void* attention_scratch = nullptr;
+  float* inverse_frequency = nullptr;  // [dim / 2]
+  StepState* step = nullptr;
+};
+
+struct BufferShape {
+  const ModelConfig* config = nullptr;
+  int64_t tokens = 0;   // T
+  bool integer = true;  // operands as codes
+};
+
+BlockActivations AllocateBlockActivations(const BufferShape& shape, Arena& arena);
+MicroBatch AllocateMicroBatch(const BufferShape& shape, bool training, Arena& arena);
+// scratch_bytes: what the engine wants for attention's backward pass.
+Workspace AllocateWorkspace(const BufferShape& shape, bool training, size_t scratch_bytes,
+                            Arena& arena);
+Matrix AllocateMatrix(Purpose purpose, int64_t rows, int64_t cols, Arena& arena);
+
+// The first rows of a buffer.
+Matrix FirstRows(const Matrix& matrix, int64_t rows);
+Operand FirstRows(const Operand& operand, int64_t rows);
+// A buffer's memory as a dense operand of another shape.
+Operand Reshaped(const Operand& operand, int64_t rows, int64_t cols);
+Matrix Reshaped(const Matrix& matrix, int64_t rows, int64_t cols);
+
+}  // namespace qft

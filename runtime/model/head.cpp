@@ -1,0 +1,72 @@
+#include <algorithm>
+
+#include "runtime/model/linear.h"
+#include "runtime/model/llama.h"
+
+namespace qft {
+namespace {
+
+Weight ChunkOf(const Llama& llama, int64_t chunk) {
+  const int64_t begin = chunk * kVocabularyChunk;
+  const int64_t rows = std::min(kVocabularyChunk, llama.config->vocab_size - begin);
+  return WeightRows(llama.weight(llama.tensors->head), begin, rows);
+}
+
+}  // namespace
+
+void EmbedForward(const Llama& llama, const MicroBatch& batch, const Matrix& x) {
+  llama.engine->EmbeddingForward(batch.token_ids, llama.weight(llama.tensors->embedding), x);
+}
+
+void EmbedBackward(const Llama& llama, const MicroBatch& batch, int64_t row_begin, int64_t rows,
+                   float* table_gradient) {
+  llama.engine->EmbeddingBackward(batch.token_ids, FirstRows(batch.residual_gradient, batch.tokens),
+                                  row_begin,
+                                  {table_gradient, DType::kF32, rows, llama.config->hidden_size});
+}
+
+void HeadNorm(const Llama& llama, const MicroBatch& batch, const Matrix& x) {
+  llama.engine->RmsNormForward(x, llama.norm(llama.tensors->final_norm),
+                               static_cast<float>(llama.config->rms_norm_epsilon),
+                               FirstRows(batch.head_input, batch.tokens), batch.final_rstd);
+}
+
+Matrix HeadLogits(const Llama& llama, const MicroBatch& batch, int64_t chunk) {
+  const Weight w = ChunkOf(llama, chunk);
+  const Matrix logits = Reshaped(llama.workspace->logits, batch.tokens, w.rows);
+  llama.engine->MatmulForward(FirstRows(batch.head_input, batch.tokens), w, logits, false);
+  return logits;
+}
+
+void HeadLoss(const Llama& llama, const MicroBatch& batch) {
+  Engine& engine = *llama.engine;
+  for (int64_t chunk = 0; chunk < llama.vocabulary_chunks(); ++chunk) {
+    const Matrix logits = HeadLogits(llama, batch, chunk);
+    engine.CrossEntropyChunk(logits, chunk * kVocabularyChunk, batch.targets, batch.row_max,
+                             batch.row_sum, batch.target_logit);
+  }
+  engine.CrossEntropyLoss(batch.tokens, batch.loss_weights, batch.row_max, batch.row_sum,
+                          batch.target_logit, batch.token_loss, llama.workspace->step);
+}
+
+void HeadBackward(const Llama& llama, const MicroBatch& batch, int64_t chunk,
+                  float* weight_gradient, bool first) {
+  const Matrix logits = HeadLogits(llama, batch, chunk);
+  llama.engine->CrossEntropyGradient(logits, chunk * kVocabularyChunk, batch.targets,
+                                     batch.loss_weights, batch.row_max, batch.row_sum);
+  LinearBackward(
+      llama, {logits, FirstRows(batch.head_input, batch.tokens), ChunkOf(llama, chunk),
+              &(*llama.head_keys)[chunk], batch.token_offset,
+              FirstRows(batch.head_gradient, batch.tokens), chunk != 0, weight_gradient, !first});
+}
+
+void HeadNormBackward(const Llama& llama, const MicroBatch& batch, const Matrix& x,
+                      float* norm_gradient) {
+  Engine& engine = *llama.engine;
+  const Matrix residual = FirstRows(batch.residual_gradient, batch.tokens);
+  engine.Fill(residual.data, 0, residual.rows * residual.cols * sizeof(float));
+  engine.RmsNormBackward(x, llama.norm(llama.tensors->final_norm), batch.final_rstd,
+                         FirstRows(batch.head_gradient, batch.tokens), residual, norm_gradient);
+}
+
+}  // namespace qft

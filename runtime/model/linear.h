@@ -1,0 +1,22 @@
+// Backward of a linear layer y = x w^T, in the integer or the floating form.
+#pragma once
+
+#include "runtime/model/llama.h"
+
+namespace qft {
+
+struct LinearBackwardArgs {
+  Matrix dy;                         // [T, N] fp32
+  Operand x;                         // the forward operand [T, K]
+  Weight w;                          // [N, K]
+  const TensorKeys* keys = nullptr;  // streams of the output gradient
+  int64_t token_offset = 0;
+  Matrix dx;  // data == nullptr: not wanted
+  bool accumulate_dx = false;
+  float* dw = nullptr;  // [N, K]; nullptr: not wanted
+  bool accumulate_dw = false;
+};
+
+void LinearBackward(const Llama& llama, const LinearBackwardArgs& args);
+
+}  // namespace qft

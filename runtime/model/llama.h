@@ -1,0 +1,77 @@
+// The LLaMA-family graph: embedding, blocks, head with loss, each a flat list of op calls, forward
+// and backward. Knows nothing of schedules, optimizers or where a gradient goes afterwards.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/ops.h"
+#include "runtime/model/buffers.h"
+#include "runtime/model/llama_tensors.h"
+#include "runtime/state/random_keys.h"
+#include "runtime/state/tensor_state.h"
+
+namespace qft {
+
+// fp32 gradients of one block's (or the embedding's, or one head chunk's) tensors, summed over
+// micro-batches.
+class GradientAccumulators {
+ public:
+  // nullptr: the tensor does not train and its gradient is not computed.
+  virtual float* For(int tensor) = 0;
+
+ protected:
+  ~GradientAccumulators() = default;
+};
+
+struct Llama {
+  Engine* engine = nullptr;
+  const ModelConfig* config = nullptr;
+  const LlamaTensors* tensors = nullptr;
+  const std::vector<TensorState>* states = nullptr;
+  const std::vector<TensorKeys>* keys = nullptr;       // by tensor
+  const std::vector<TensorKeys>* head_keys = nullptr;  // by vocabulary chunk
+  Workspace* workspace = nullptr;
+  bool integer = true;  // form of the matmul operands
+
+  const Weight& weight(int tensor) const { return (*states)[tensor].weight; }
+  const float* norm(int tensor) const { return static_cast<const float*>(weight(tensor).data); }
+  int64_t vocabulary_chunks() const {
+    return (config->vocab_size + kVocabularyChunk - 1) / kVocabularyChunk;
+  }
+  AttentionShape attention_shape(int64_t tokens) const;
+};
+
+// x [T, H] = embedding of the micro-batch's tokens.
+void EmbedForward(const Llama& llama, const MicroBatch& batch, const Matrix& x);
+// Adds the gradients of the table's rows [row_begin, row_begin + rows) to table_gradient [rows, H].
+void EmbedBackward(const Llama& llama, const MicroBatch& batch, int64_t row_begin, int64_t rows,
+                   float* table_gradient);
+
+// x_out = block(x_in); activations receive what backward needs. x_out may not be x_in.
+void BlockForward(const Llama& llama, int block, const MicroBatch& batch, const Matrix& x_in,
+                  const BlockActivations& activations, const Matrix& x_out);
+// The second half of BlockForward, from activations.attention_output on. x_out may be x_in.
+void BlockAfterAttention(const Llama& llama, int block, int64_t tokens, const Matrix& x_in,
+                         const BlockActivations& activations, const Matrix& x_out);
+// batch.residual_gradient: gradient of x_out on entry, of x_in on return. Gate and up of the
+// activations are overwritten. first: the accumulators are set, otherwise added to.
+void BlockBackward(const Llama& llama, int block, const MicroBatch& batch, const Matrix& x_in,
+                   const BlockActivations& activations, GradientAccumulators& gradients,
+                   bool first);
+
+// Final norm of x [T, H] into batch.head_input.
+void HeadNorm(const Llama& llama, const MicroBatch& batch, const Matrix& x);
+// Loss statistics of the micro-batch over the whole vocabulary, chunk by chunk.
+void HeadLoss(const Llama& llama, const MicroBatch& batch);
+// Logits of vocabulary entries [chunk * kVocabularyChunk ..) into the workspace; returns them.
+Matrix HeadLogits(const Llama& llama, const MicroBatch& batch, int64_t chunk);
+// Gradients of one chunk: batch.head_gradient is set (chunk 0) or added to; weight_gradient
+// [chunk rows, H] is set or added to, nullptr: skipped.
+void HeadBackward(const Llama& llama, const MicroBatch& batch, int64_t chunk,
+                  float* weight_gradient, bool first);
+// Through the final norm: sets batch.residual_gradient.
+void HeadNormBackward(const Llama& llama, const MicroBatch& batch, const Matrix& x,
+                      float* norm_gradient);
+
+}  // namespace qft

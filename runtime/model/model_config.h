@@ -1,0 +1,52 @@
+// The shape of a LLaMA-family model, from a Hugging Face config.json or from GGUF metadata.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "runtime/data/gguf.h"
+
+namespace qft {
+
+struct ModelConfig {
+  std::string name;  // may be empty
+  int64_t vocab_size = 0;
+  int64_t hidden_size = 0;
+  int64_t intermediate_size = 0;
+  int64_t layers = 0;
+  int64_t heads = 0;
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;
+  int64_t max_position = 0;
+  double rms_norm_epsilon = 0;
+  double rope_theta = 0;
+  bool tie_embeddings = false;
+  std::optional<int64_t> bos_token;
+  std::vector<int64_t> eos_tokens;
+  std::optional<int64_t> pad_token;
+
+  bool operator==(const ModelConfig&) const = default;
+};
+
+// What every configuration must fulfil, whatever it comes from: sizes are positive and below limits
+// far above any model, so that a corrupt number is refused before memory is taken for it.
+Status CheckModelConfig(const ModelConfig& config);
+
+// The content of a config.json; `what` names it in errors. Architecture LlamaForCausalLM; a setting
+// that changes the model's function in a way libqft does not compute is refused by its key.
+StatusOr<ModelConfig> ParseHuggingFaceConfig(std::string_view text, const std::string& what);
+
+// Architecture llama; every llama.* key must be one that is understood. Where the metadata has no
+// vocabulary size, the embedding's shape tells it; embeddings are tied when there is no
+// output.weight. `what` names the file in errors.
+StatusOr<ModelConfig> ParseGgufConfig(const GgufFile& file, const std::string& what);
+
+// A config.json that transformers loads; `dtype` is that of the weights beside it ("float32",
+// "bfloat16").
+std::string ToHuggingFaceJson(const ModelConfig& config, std::string_view dtype);
+
+}  // namespace qft

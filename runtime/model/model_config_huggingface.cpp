@@ -1,0 +1,199 @@
+#include <limits>
+
+#include "absl/strings/escaping.h"
+#include "runtime/data/json.h"
+#include "runtime/model/model_config.h"
+
+namespace qft {
+namespace {
+
+using nlohmann::json;
+
+constexpr char kArchitecture[] = "LlamaForCausalLM";
+constexpr double kDefaultRopeTheta = 10000;
+
+// nullptr when the key is absent or null, which Hugging Face treats alike.
+const json* Find(const json& object, const char* key) {
+  const auto found = object.find(key);
+  return found == object.end() || found->is_null() ? nullptr : &*found;
+}
+
+std::string Shown(const json& value) {
+  return value.dump(-1, ' ', false, json::error_handler_t::replace).substr(0, 100);
+}
+
+StatusOr<int64_t> ToInteger(const char* key, const json& value) {
+  if (value.is_number_unsigned() &&
+      value.get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
+    return BadData(key, " is ", Shown(value), ", which is absurd");
+  }
+  if (!value.is_number_integer()) return BadData(key, " is ", Shown(value), ", no integer");
+  return value.get<int64_t>();
+}
+
+Status ReadInteger(const json& root, const char* key, std::optional<int64_t> fallback,
+                   int64_t* out) {
+  const json* value = Find(root, key);
+  if (value == nullptr && !fallback.has_value()) return BadData(key, " is missing");
+  if (value == nullptr) {
+    *out = *fallback;
+    return absl::OkStatus();
+  }
+  QFT_ASSIGN_OR_RETURN(*out, ToInteger(key, *value));
+  return absl::OkStatus();
+}
+
+Status ReadNumber(const json& root, const char* key, double* out) {
+  const json* value = Find(root, key);
+  if (value == nullptr) return BadData(key, " is missing");
+  if (!value->is_number()) return BadData(key, " is ", Shown(*value), ", no number");
+  *out = value->get<double>();
+  return absl::OkStatus();
+}
+
+// -1 is how older configurations write "none".
+Status ReadToken(const json& root, const char* key, std::optional<int64_t>* out) {
+  int64_t token;
+  QFT_RETURN_IF_ERROR(ReadInteger(root, key, -1, &token));
+  if (token != -1) *out = token;
+  return absl::OkStatus();
+}
+
+Status ReadEosTokens(const json& root, std::vector<int64_t>* out) {
+  const json* value = Find(root, "eos_token_id");
+  if (value != nullptr && value->is_array()) {
+    for (const json& element : *value) {
+      QFT_ASSIGN_OR_RETURN(const int64_t token, ToInteger("eos_token_id", element));
+      out->push_back(token);
+    }
+    return absl::OkStatus();
+  }
+  std::optional<int64_t> token;
+  QFT_RETURN_IF_ERROR(ReadToken(root, "eos_token_id", &token));
+  if (token.has_value()) out->push_back(*token);
+  return absl::OkStatus();
+}
+
+Status CheckArchitecture(const json& root) {
+  const json* architectures = Find(root, "architectures");
+  if (architectures == nullptr) return BadData("architectures is missing");
+  if (*architectures != json::array({kArchitecture})) {
+    return Unsupported("architectures is ", Shown(*architectures), "; only ", kArchitecture,
+                       " is supported");
+  }
+  const json* type = Find(root, "model_type");
+  if (type != nullptr && *type != "llama") {
+    return Unsupported("model_type is ", Shown(*type), "; only llama is supported");
+  }
+  return absl::OkStatus();
+}
+
+// Settings that change the model's function, each with the one value that libqft computes. (JSON
+// compares numbers by value: 1 equals 1.0.)
+Status CheckFixedSettings(const json& root) {
+  const std::pair<const char*, json> fixed[] = {
+      {"hidden_act", "silu"},       {"attention_bias", false}, {"mlp_bias", false},
+      {"pretraining_tp", 1},        {"attention_dropout", 0},  {"partial_rotary_factor", 1},
+      {"use_sliding_window", false}};
+  for (const auto& [key, supported] : fixed) {
+    const json* value = Find(root, key);
+    if (value != nullptr && *value != supported) {
+      return Unsupported(key, " is ", Shown(*value), "; only ", supported.dump(), " is supported");
+    }
+  }
+  for (const char* key : {"sliding_window", "quantization_config"}) {
+    const json* value = Find(root, key);
+    if (value != nullptr) return Unsupported(key, " is ", Shown(*value), "; it is not supported");
+  }
+  if (const json* types = Find(root, "layer_types"); types != nullptr) {
+    for (const json& type : *types) {
+      if (type != "full_attention") return Unsupported("layer_types has ", Shown(type));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// A rope_scaling or rope_parameters object may only say what holds without it.
+Status CheckRopeObject(const char* object_key, const json& object) {
+  if (!object.is_object()) return BadData(object_key, " is ", Shown(object), ", no object");
+  for (const auto& [key, value] : object.items()) {
+    const bool is_type = key == "rope_type" || key == "type";
+    if (value.is_null() || key == "rope_theta" || (is_type && value == "default") ||
+        (key == "partial_rotary_factor" && value == 1)) {
+      continue;
+    }
+    return Unsupported(object_key, ".", absl::CHexEscape(key.substr(0, 100)), " is ", Shown(value),
+                       "; only unscaled rotary embeddings are supported");
+  }
+  return absl::OkStatus();
+}
+
+Status ReadRope(const json& root, double* theta) {
+  *theta = kDefaultRopeTheta;
+  if (Find(root, "rope_theta") != nullptr) {
+    QFT_RETURN_IF_ERROR(ReadNumber(root, "rope_theta", theta));
+  }
+  for (const char* key : {"rope_scaling", "rope_parameters"}) {
+    const json* object = Find(root, key);
+    if (object == nullptr) continue;
+    QFT_RETURN_IF_ERROR(CheckRopeObject(key, *object));
+    if (Find(*object, "rope_theta") == nullptr) continue;
+    double inner;
+    QFT_RETURN_IF_ERROR(ReadNumber(*object, "rope_theta", &inner));
+    if (Find(root, "rope_theta") != nullptr && inner != *theta) {
+      return BadData("rope_theta is ", *theta, ", but ", key, ".rope_theta is ", inner);
+    }
+    *theta = inner;
+  }
+  return absl::OkStatus();
+}
+
+Status ReadSizes(const json& root, ModelConfig* config) {
+  QFT_RETURN_IF_ERROR(ReadInteger(root, "vocab_size", std::nullopt, &config->vocab_size));
+  QFT_RETURN_IF_ERROR(ReadInteger(root, "hidden_size", std::nullopt, &config->hidden_size));
+  QFT_RETURN_IF_ERROR(
+      ReadInteger(root, "intermediate_size", std::nullopt, &config->intermediate_size));
+  QFT_RETURN_IF_ERROR(ReadInteger(root, "num_hidden_layers", std::nullopt, &config->layers));
+  QFT_RETURN_IF_ERROR(ReadInteger(root, "num_attention_heads", std::nullopt, &config->heads));
+  QFT_RETURN_IF_ERROR(ReadInteger(root, "num_key_value_heads", config->heads, &config->kv_heads));
+  QFT_RETURN_IF_ERROR(
+      ReadInteger(root, "max_position_embeddings", std::nullopt, &config->max_position));
+  if (config->heads < 1 || config->hidden_size % config->heads != 0) {
+    return BadData("hidden_size ", config->hidden_size, " is no multiple of num_attention_heads ",
+                   config->heads);
+  }
+  return ReadInteger(root, "head_dim", config->hidden_size / config->heads, &config->head_dim);
+}
+
+StatusOr<ModelConfig> ParseRoot(const json& root) {
+  if (!root.is_object()) return BadData("no JSON object");
+  QFT_RETURN_IF_ERROR(CheckArchitecture(root));
+  QFT_RETURN_IF_ERROR(CheckFixedSettings(root));
+  ModelConfig config;
+  if (const json* name = Find(root, "_name_or_path"); name != nullptr && name->is_string()) {
+    config.name = name->get_ref<const std::string&>();
+  }
+  QFT_RETURN_IF_ERROR(ReadSizes(root, &config));
+  QFT_RETURN_IF_ERROR(ReadNumber(root, "rms_norm_eps", &config.rms_norm_epsilon));
+  QFT_RETURN_IF_ERROR(ReadRope(root, &config.rope_theta));
+  if (const json* tied = Find(root, "tie_word_embeddings"); tied != nullptr) {
+    if (!tied->is_boolean()) return BadData("tie_word_embeddings is ", Shown(*tied));
+    config.tie_embeddings = tied->get<bool>();
+  }
+  QFT_RETURN_IF_ERROR(ReadToken(root, "bos_token_id", &config.bos_token));
+  QFT_RETURN_IF_ERROR(ReadEosTokens(root, &config.eos_tokens));
+  QFT_RETURN_IF_ERROR(ReadToken(root, "pad_token_id", &config.pad_token));
+  QFT_RETURN_IF_ERROR(CheckModelConfig(config));
+  return config;
+}
+
+}  // namespace
+
+StatusOr<ModelConfig> ParseHuggingFaceConfig(std::string_view text, const std::string& what) {
+  QFT_ASSIGN_OR_RETURN(const json root, ParseJson(text, what));
+  StatusOr<ModelConfig> config = ParseRoot(root);
+  if (!config.ok()) return Annotate(config.status(), what);
+  return config;
+}
+
+}  // namespace qft

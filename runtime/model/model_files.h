@@ -1,0 +1,33 @@
+// A model as it lies on disk: a Hugging Face folder or a GGUF file behind one set of names.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+#include "base/status.h"
+#include "runtime/data/gguf.h"
+#include "runtime/data/tensor_source.h"
+#include "runtime/model/model_config.h"
+
+namespace qft {
+
+struct ModelFiles {
+  ModelConfig config;
+  // Exactly the tensors of MakeLlamaTensors(config), under their Hugging Face names and with the
+  // Hugging Face row order, in whatever type they are stored.
+  std::unique_ptr<TensorSource> tensors;
+  std::string folder;
+  // File names in `folder` that belong to the tokenizer, its chat template or generation.
+  std::vector<std::string> companions;
+  // A GGUF file's metadata, which holds its tokenizer and chat template; empty for a folder.
+  GgufMetadata gguf_metadata;
+};
+
+// Opens a Hugging Face folder or, where `path` is a file, a GGUF file. Reads headers only, and
+// refuses missing and unknown tensors and wrong shapes by name.
+StatusOr<ModelFiles> OpenModelFiles(FileSystem& fs, const std::string& path);
+
+}  // namespace qft

@@ -1,0 +1,239 @@
+#include "runtime/plan.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/system.h"
+
+namespace qft {
+namespace {
+
+StatusOr<std::vector<TensorTraining>> ApplyGroups(const TensorTable& table,
+                                                  const SessionConfig& config) {
+  std::vector<TensorTraining> training(table.size());
+  // Decay draws norms and biases towards 0, where they are no smaller function: matrices only, unless
+  // a group says otherwise.
+  for (int i = 0; i < table.size(); ++i) {
+    training[i].weight_decay = table[i].dimensions == 1 ? 0 : config.weight_decay;
+  }
+  for (size_t g = 0; g < config.groups.size(); ++g) {
+    const TensorGroup& group = config.groups[g];
+    bool matched = false;
+    for (int i = 0; i < table.size(); ++i) {
+      if (!GlobMatch(group.pattern, table[i].name)) continue;
+      matched = true;
+      training[i].trainable = !group.frozen;
+      training[i].group = static_cast<int>(g);
+      training[i].learning_rate_factor = group.learning_rate_factor;
+      if (group.weight_decay >= 0) training[i].weight_decay = group.weight_decay;
+    }
+    if (!matched) {
+      return MakeError(ErrorCode::kNotFound,
+                       absl::StrCat("group pattern '", group.pattern, "' matches no tensor"));
+    }
+  }
+  return training;
+}
+
+int LowestTrained(const Plan& plan) {
+  const LlamaTensors& tensors = plan.model->tensors();
+  if (plan.trains(tensors.embedding)) return -1;
+  for (size_t b = 0; b < tensors.blocks.size(); ++b) {
+    for (const int tensor : BackwardOrder(tensors.blocks[b])) {
+      if (plan.trains(tensor)) return static_cast<int>(b);
+    }
+  }
+  return static_cast<int>(tensors.blocks.size());
+}
+
+// Rows of a tensor whose gradient is accumulated at a time: the embedding and the head go through in
+// chunks of the vocabulary.
+int64_t AccumulatorRows(const LlamaTensors& tensors, int tensor) {
+  const int64_t rows = tensors.table[tensor].rows;
+  const bool chunked = tensor == tensors.embedding || tensor == tensors.head;
+  return chunked ? std::min(rows, kVocabularyChunk) : rows;
+}
+
+// The units in which backward pushes, from the head down.
+std::vector<std::vector<int>> PushUnits(const LlamaTensors& tensors) {
+  std::vector<std::vector<int>> units = {{tensors.head}, {tensors.final_norm}};
+  for (const LlamaBlockTensors& block : tensors.blocks) units.push_back(BackwardOrder(block));
+  if (!tensors.tied()) units.push_back({tensors.embedding});
+  return units;
+}
+
+// One region serves all blocks, the embedding and the head, which follow each other.
+std::vector<float*> AllocateAccumulators(const Plan& plan, Arena& arena) {
+  const LlamaTensors& tensors = plan.model->tensors();
+  std::vector<int64_t> offsets(tensors.table.size(), -1);
+  int64_t largest = 0;
+  for (const std::vector<int>& unit : PushUnits(tensors)) {
+    int64_t offset = 0;
+    for (const int tensor : unit) {
+      if (!plan.trains(tensor)) continue;
+      offsets[tensor] = offset;
+      offset += AccumulatorRows(tensors, tensor) * tensors.table[tensor].cols;
+    }
+    largest = std::max(largest, offset);
+  }
+  float* memory = arena.Allocate<float>(Purpose::kWorkspace, largest);
+  std::vector<float*> accumulators(tensors.table.size(), nullptr);
+  for (int i = 0; i < tensors.table.size(); ++i) {
+    if (offsets[i] >= 0 && memory != nullptr) accumulators[i] = memory + offsets[i];
+  }
+  return accumulators;
+}
+
+// Stack: room for everything. Fused: for the largest unit, and below it a tied head's gradient, which
+// waits for the embedding's contribution.
+void AllocateStack(const Plan& plan, GradientStack& stack, Arena& arena) {
+  const LlamaTensors& tensors = plan.model->tensors();
+  int64_t total = 0;
+  int64_t largest = 0;
+  int64_t waiting = 0;
+  for (const std::vector<int>& unit : PushUnits(tensors)) {
+    int64_t bytes = 0;
+    for (const int tensor : unit) {
+      if (plan.trains(tensor)) {
+        bytes += GradientStack::EntryBytes(tensors.table[tensor], plan.int8_states);
+      }
+    }
+    total += bytes;
+    const bool waits = tensors.tied() && unit.front() == tensors.head;
+    (waits ? waiting : largest) = waits ? bytes : std::max(largest, bytes);
+  }
+  stack.Allocate(plan.fused ? waiting + largest : total, tensors.table.size(), arena);
+}
+
+void CountBytes(Plan& plan, const Engine& engine) {
+  Arena arena(nullptr);
+  AllocateSession(plan, engine, arena);
+  for (int i = 0; i < kPurposes; ++i) plan.bytes[i] = arena.bytes(static_cast<Purpose>(i));
+  plan.total_bytes = arena.total_bytes();
+}
+
+AttentionShape PlannedAttention(const Plan& plan) {
+  const ModelConfig& config = plan.model->config();
+  AttentionShape shape;
+  shape.tokens = plan.tokens;
+  shape.heads = static_cast<int32_t>(config.heads);
+  shape.kv_heads = static_cast<int32_t>(config.kv_heads);
+  shape.head_dim = static_cast<int32_t>(config.head_dim);
+  return shape;
+}
+
+std::string Gigabytes(int64_t bytes) {
+  return absl::StrCat(static_cast<double>(bytes / 1000000) / 1000.0, " GB");
+}
+
+}  // namespace
+
+ScheduleShape Plan::schedule_shape(int64_t micro_batch_count) const {
+  const LlamaTensors& tensors = model->tensors();
+  ScheduleShape shape;
+  shape.blocks = static_cast<int>(tensors.blocks.size());
+  shape.micro_batches = static_cast<int>(micro_batch_count);
+  shape.vocabulary_chunks = static_cast<int>(
+      (model->config().vocab_size + kVocabularyChunk - 1) / kVocabularyChunk);
+  shape.vertical = vertical;
+  shape.recompute = recompute;
+  shape.fused = fused;
+  shape.lowest_trained = LowestTrained(*this);
+  shape.head_trains = trains(tensors.head);
+  shape.tied = tensors.tied();
+  return shape;
+}
+
+StatusOr<Plan> MakePlan(std::shared_ptr<const Model> model, const SessionConfig& config,
+                        const Engine& engine) {
+  Plan plan;
+  plan.model = std::move(model);
+  QFT_ASSIGN_OR_RETURN(plan.training, ApplyGroups(plan.model->table(), config));
+  plan.train = config.mode == Mode::kTrain;
+  plan.int8_states = config.states == StateKind::kInt8;
+  plan.integer = config.arithmetic == Arithmetic::kInteger;
+  plan.vertical = config.accumulation == Accumulation::kVertical;
+  plan.tokens = config.micro_batch_tokens;
+  plan.micro_batches = plan.train ? config.micro_batches : 1;
+  if (plan.integer && !plan.int8_states) {
+    return Unsupported("arithmetic = integer needs states = int8");
+  }
+  plan.fused = config.gradients == GradientMode::kFused;
+  if (plan.fused && !plan.vertical && plan.micro_batches > 1) {
+    return Unsupported("gradients = fused needs accumulation = vertical");
+  }
+  plan.recompute = config.recompute == Recompute::kAlways ||
+                   (config.recompute == Recompute::kAuto && plan.vertical && plan.micro_batches > 1);
+  CountBytes(plan, engine);
+  const int64_t limit = config.memory_limit > 0 ? config.memory_limit : AvailableHostMemory();
+  const auto too_large = [&] { return limit > 0 && plan.total_bytes > limit; };
+  if (too_large() && config.gradients == GradientMode::kAuto && plan.train &&
+      (plan.vertical || plan.micro_batches == 1)) {
+    plan.fused = true;
+    CountBytes(plan, engine);
+  }
+  if (too_large() && config.recompute == Recompute::kAuto && !plan.recompute && plan.train) {
+    plan.recompute = true;
+    CountBytes(plan, engine);
+  }
+  if (too_large()) {
+    return MakeError(ErrorCode::kOutOfMemory,
+                     absl::StrCat("the session needs ", Gigabytes(plan.total_bytes), ", the limit is ",
+                                  Gigabytes(limit),
+                                  "; fewer micro_batch_tokens or micro_batches need less"));
+  }
+  return plan;
+}
+
+SessionBuffers AllocateSession(const Plan& plan, const Engine& engine, Arena& arena) {
+  const Model& model = *plan.model;
+  const int64_t blocks = static_cast<int64_t>(model.tensors().blocks.size());
+  SessionBuffers buffers;
+  for (int i = 0; i < model.table().size(); ++i) {
+    buffers.tensors.push_back(
+        AllocateTensorState(model.table()[i], plan.trains(i), plan.int8_states, arena));
+  }
+  if (plan.train) {
+    AllocateStack(plan, buffers.stack, arena);
+    buffers.accumulators = AllocateAccumulators(plan, arena);
+  }
+  const BufferShape shape{&model.config(), plan.tokens, plan.integer};
+  const int64_t slots = plan.slots();
+  // Without training two boundaries take turns.
+  const int64_t boundaries = plan.train ? (blocks + 1) * slots : 2;
+  for (int64_t i = 0; i < boundaries; ++i) {
+    buffers.boundaries.push_back(AllocateMatrix(Purpose::kActivations, plan.tokens,
+                                                model.config().hidden_size, arena));
+  }
+  const int64_t kept = plan.train && !plan.recompute ? blocks * slots : 1;
+  for (int64_t i = 0; i < kept; ++i) {
+    buffers.activations.push_back(AllocateBlockActivations(shape, arena));
+  }
+  for (int64_t i = 0; i < slots; ++i) {
+    buffers.micro_batches.push_back(AllocateMicroBatch(shape, plan.train, arena));
+  }
+  const size_t scratch = engine.AttentionBackwardScratch(PlannedAttention(plan));
+  buffers.workspace = AllocateWorkspace(shape, plan.train, scratch, arena);
+  return buffers;
+}
+
+std::string PlanToJson(const Plan& plan, const Engine& engine) {
+  nlohmann::json json;
+  json["engine"] = engine.Name();
+  json["engine_description"] = engine.Description();
+  json["states"] = plan.int8_states ? "int8" : "fp32";
+  json["arithmetic"] = plan.integer ? "integer" : "float";
+  json["gradients"] = plan.fused ? "fused" : "stack";
+  json["accumulation"] = plan.vertical ? "vertical" : "horizontal";
+  json["recompute"] = plan.recompute;
+  json["micro_batch_tokens"] = plan.tokens;
+  json["micro_batches"] = plan.micro_batches;
+  json["parameters"] = plan.model->parameters();
+  for (int i = 0; i < kPurposes; ++i) {
+    json["bytes"][PurposeName(static_cast<Purpose>(i))] = plan.bytes[i];
+  }
+  json["bytes"]["total"] = plan.total_bytes;
+  return json.dump();
+}
+
+}  // namespace qft

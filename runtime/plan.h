@@ -1,0 +1,58 @@
+// The plan: what a session will do and every byte it will hold, before it holds any.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "runtime/model/buffers.h"
+#include "runtime/model/model.h"
+#include "runtime/schedule.h"
+#include "runtime/session_config.h"
+#include "runtime/state/gradient_stack.h"
+#include "runtime/state/tensor_state.h"
+
+namespace qft {
+
+struct Plan {
+  std::shared_ptr<const Model> model;
+  std::vector<TensorTraining> training;  // by tensor
+  bool train = true;                     // false: weights only
+  bool int8_states = true;
+  bool integer = true;
+  bool vertical = true;
+  bool recompute = false;
+  bool fused = false;
+  int64_t tokens = 0;         // of a micro-batch
+  int64_t micro_batches = 1;  // most in a step
+  int64_t bytes[kPurposes] = {};
+  int64_t total_bytes = 0;
+
+  bool trains(int tensor) const { return train && training[tensor].trainable; }
+  // Micro-batches whose buffers exist side by side.
+  int64_t slots() const { return vertical ? micro_batches : 1; }
+  ScheduleShape schedule_shape(int64_t micro_batch_count) const;
+};
+
+// All memory of a session.
+struct SessionBuffers {
+  std::vector<TensorState> tensors;
+  GradientStack stack;
+  std::vector<float*> accumulators;        // by tensor; chunk-sized for embedding and head
+  std::vector<Matrix> boundaries;          // residual stream [block 0 .. L][slot]
+  std::vector<BlockActivations> activations;  // [block][slot], or one when recomputed
+  std::vector<MicroBatch> micro_batches;   // [slot]
+  Workspace workspace;
+};
+
+// Decides what the configuration leaves open (gradients = auto, recompute = auto) and adds up.
+// engine: asked for its scratch sizes only. Errors: NOT_FOUND, UNSUPPORTED, OUT_OF_MEMORY.
+StatusOr<Plan> MakePlan(std::shared_ptr<const Model> model, const SessionConfig& config,
+                        const Engine& engine);
+
+SessionBuffers AllocateSession(const Plan& plan, const Engine& engine, Arena& arena);
+
+std::string PlanToJson(const Plan& plan, const Engine& engine);
+
+}  // namespace qft

@@ -1,0 +1,51 @@
+// What happens in a step, as data: a list of (phase, index, micro-batch). MakeSchedule is a pure
+// function; step.cpp walks the list. Vertical, horizontal, recompute, stack and fused differ here and
+// nowhere else.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace qft {
+
+enum class Phase {
+  kEmbed,             // micro_batch
+  kForward,           // index = block, micro_batch
+  kLoss,              // final norm, then loss over the vocabulary; micro_batch
+  kHeadBackward,      // index = vocabulary chunk, micro_batch
+  kPushHead,          // index = vocabulary chunk
+  kFinalNormBackward, // micro_batch
+  kPushFinalNorm,
+  kRecompute,         // index = block, micro_batch
+  kBackward,          // index = block, micro_batch
+  kPushBlock,         // index = block
+  kEmbedBackward,     // index = vocabulary chunk, micro_batch
+  kPushEmbedding,     // index = vocabulary chunk
+  kUpdate,            // pops and applies all but the tied embedding, whose gradient is not yet whole
+};
+
+struct ScheduleItem {
+  Phase phase;
+  int index;
+  int micro_batch;
+  // The first contribution to an accumulator sets it, later ones add.
+  bool first;
+};
+
+struct ScheduleShape {
+  int blocks = 0;
+  int micro_batches = 1;
+  int vocabulary_chunks = 1;
+  bool vertical = true;
+  bool recompute = false;
+  bool fused = false;
+  // Backward stops below the lowest tensor that trains: -1 the embedding, b block b, blocks: the
+  // final norm or the head only.
+  int lowest_trained = -1;
+  bool head_trains = true;
+  bool tied = false;
+};
+
+std::vector<ScheduleItem> MakeSchedule(const ScheduleShape& shape);
+
+}  // namespace qft

@@ -1,0 +1,368 @@
+#include "runtime/session.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "runtime/step.h"
+
+namespace qft {
+namespace {
+
+constexpr int64_t kLoadRows = 1024;
+
+double SecondsSince(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+StatusOr<std::unique_ptr<Engine>> MakeEngine(const SessionConfig& config) {
+  if (config.engine == EngineChoice::kCuda) {
+    return Unsupported("engine = cuda: this build has only the cpu engine");
+  }
+  return std::unique_ptr<Engine>(CreateCpuEngine(static_cast<int>(config.threads)));
+}
+
+// The target of position t: what the caller says, or the next token of the same document.
+int32_t TargetOf(const BatchView& batch, int64_t t) {
+  if (batch.targets != nullptr) return batch.targets[t];
+  if (t + 1 == batch.tokens) return -1;
+  const bool same_document =
+      batch.document_ids == nullptr || batch.document_ids[t] == batch.document_ids[t + 1];
+  return same_document ? batch.token_ids[t + 1] : -1;
+}
+
+float LossWeightOf(const BatchView& batch, int64_t t) {
+  if (TargetOf(batch, t) < 0) return 0;
+  return batch.loss_weights == nullptr ? 1.0f : batch.loss_weights[t];
+}
+
+}  // namespace
+
+StatusOr<std::unique_ptr<Session>> Session::Open(std::shared_ptr<const Model> model,
+                                                 const SessionConfig& config, LogSink log) {
+  QFT_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, MakeEngine(config));
+  QFT_ASSIGN_OR_RETURN(Plan plan, MakePlan(std::move(model), config, *engine));
+  std::unique_ptr<Session> session(
+      new Session(std::move(plan), config, std::move(engine), std::move(log)));
+  if (!session->arena_.status().ok()) {
+    return Annotate(session->arena_.status(),
+                    absl::StrCat("the plan is ", session->plan_.total_bytes, " bytes"));
+  }
+  session->MakeKeys();
+  QFT_RETURN_IF_ERROR(session->LoadWeights());
+  return session;
+}
+
+Session::Session(Plan plan, SessionConfig config, std::unique_ptr<Engine> engine, LogSink log)
+    : plan_(std::move(plan)),
+      config_(std::move(config)),
+      engine_(std::move(engine)),
+      log_(std::move(log)),
+      arena_(engine_.get()),
+      buffers_(AllocateSession(plan_, *engine_, arena_)) {}
+
+void Session::MakeKeys() {
+  const uint64_t seed = static_cast<uint64_t>(config_.seed);
+  const LlamaTensors& tensors = plan_.model->tensors();
+  keys_.clear();
+  head_keys_.clear();
+  for (const TensorSpec& spec : tensors.table) keys_.push_back(MakeTensorKeys(seed, spec.name));
+  const int64_t chunks = llama().vocabulary_chunks();
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+    head_keys_.push_back(MakeHeadChunkKeys(seed, tensors.table[tensors.head].name, chunk));
+  }
+}
+
+Llama Session::llama() {
+  Llama llama;
+  llama.engine = engine_.get();
+  llama.config = &plan_.model->config();
+  llama.tensors = &plan_.model->tensors();
+  llama.states = &buffers_.tensors;
+  llama.keys = &keys_;
+  llama.head_keys = &head_keys_;
+  llama.workspace = &buffers_.workspace;
+  llama.integer = plan_.integer;
+  return llama;
+}
+
+Status Session::LoadWeights() {
+  const TensorTable& table = plan_.model->table();
+  std::vector<float> values;
+  for (int i = 0; i < table.size(); ++i) {
+    const TensorSpec& spec = table[i];
+    const Weight& weight = buffers_.tensors[i].weight;
+    for (int64_t row = 0; row < spec.rows; row += kLoadRows) {
+      const int64_t rows = std::min(kLoadRows, spec.rows - row);
+      values.resize(static_cast<size_t>(rows * spec.cols));
+      QFT_RETURN_IF_ERROR(plan_.model->source().ReadRows(spec.name, row, rows, values.data()));
+      engine_->EncodeWeight(values.data(), WeightRows(weight, row, rows));
+    }
+  }
+  const ModelConfig& config = plan_.model->config();
+  std::vector<float> frequency(static_cast<size_t>(config.head_dim / 2));
+  for (size_t i = 0; i < frequency.size(); ++i) {
+    const double exponent = 2.0 * static_cast<double>(i) / static_cast<double>(config.head_dim);
+    frequency[i] = static_cast<float>(1.0 / std::pow(config.rope_theta, exponent));
+  }
+  engine_->CopyToEngine(buffers_.workspace.inverse_frequency, frequency.data(),
+                        frequency.size() * sizeof(float));
+  return Synchronize();
+}
+
+Status Session::Synchronize() {
+  const char* message = engine_->Synchronize();
+  if (message == nullptr) return absl::OkStatus();
+  poisoned_ = message;
+  return MakeError(ErrorCode::kExecution, message);
+}
+
+Status Session::CheckUsable() const {
+  if (poisoned_.empty()) return absl::OkStatus();
+  return MakeError(ErrorCode::kPoisoned,
+                   absl::StrCat("the session can't go on: ", poisoned_,
+                                "; open a new one and restore the last checkpoint"));
+}
+
+Status Session::CheckLearningRate(double learning_rate) const {
+  if (!(learning_rate >= 0) || learning_rate > 1) {
+    return MakeError(ErrorCode::kOutOfRange,
+                     absl::StrCat("learning rate ", learning_rate, " is not from 0 to 1"));
+  }
+  if (config_.rounding != Rounding::kNearest || !plan_.int8_states || learning_rate == 0) {
+    return absl::OkStatus();
+  }
+  std::vector<float> grids;
+  for (int i = 0; i < plan_.model->table().size(); ++i) {
+    const Weight& weight = buffers_.tensors[i].weight;
+    if (!plan_.trains(i) || weight.dtype != DType::kI8) continue;
+    const size_t begin = grids.size();
+    grids.resize(begin + static_cast<size_t>(weight.rows));
+    engine_->CopyToHost(grids.data() + begin, weight.grid, weight.rows * sizeof(float));
+  }
+  if (grids.empty()) return absl::OkStatus();
+  const size_t percentile = grids.size() / 100;
+  std::nth_element(grids.begin(), grids.begin() + static_cast<ptrdiff_t>(percentile), grids.end());
+  const double needed = 0.5 * grids[percentile];
+  if (learning_rate > needed) return absl::OkStatus();
+  return MakeError(ErrorCode::kOutOfRange,
+                   absl::StrCat("learning rate ", learning_rate,
+                                " can't move the weights: rounding = nearest loses every update "
+                                "below half a grid step, which is over ",
+                                needed, " in 99 % of the rows; use rounding = stochastic"));
+}
+
+Status Session::BeginStep(const StepOptions& options) {
+  QFT_RETURN_IF_ERROR(CheckUsable());
+  if (!plan_.train) return MakeError(ErrorCode::kState, "the session was opened with mode = infer");
+  if (step_open_) return MakeError(ErrorCode::kState, "a step is open already");
+  if (!(options.learning_rate >= 0) || options.learning_rate > 1) {
+    return MakeError(ErrorCode::kOutOfRange, absl::StrCat("learning rate ", options.learning_rate,
+                                                          " is not from 0 to 1"));
+  }
+  if (!(options.loss_normalizer >= 0) || !std::isfinite(options.loss_normalizer)) {
+    return MakeError(ErrorCode::kOutOfRange, "loss_normalizer must be 0 or positive");
+  }
+  for (const double factor : options.group_factors) {
+    if (!(factor >= 0) || !std::isfinite(factor)) {
+      return MakeError(ErrorCode::kOutOfRange, "a group factor is negative or not finite");
+    }
+  }
+  if (!options.group_factors.empty() && options.group_factors.size() != config_.groups.size()) {
+    return MakeError(ErrorCode::kShape,
+                     absl::StrCat(options.group_factors.size(), " group factors for ",
+                                  config_.groups.size(), " groups"));
+  }
+  options_ = options;
+  step_open_ = true;
+  step_tokens_ = step_micro_batches_ = 0;
+  step_loss_weight_ = 0;
+  step_start_ = std::chrono::steady_clock::now();
+  StepState state;
+  state.step = step_;
+  state.learning_rate = static_cast<float>(options.learning_rate);
+  WriteStepState(state);
+  return absl::OkStatus();
+}
+
+Status Session::CheckBatch(const BatchView& batch) const {
+  const int64_t vocabulary = plan_.model->config().vocab_size;
+  if (batch.tokens < 1 || batch.tokens > plan_.tokens) {
+    return MakeError(ErrorCode::kOutOfRange, absl::StrCat("a batch of ", batch.tokens,
+                                                          " tokens, planned are 1 to ", plan_.tokens));
+  }
+  if (batch.token_ids == nullptr) return InvalidArgument("token_ids is NULL");
+  for (int64_t t = 0; t < batch.tokens; ++t) {
+    const int64_t token = batch.token_ids[t];
+    const int64_t target = TargetOf(batch, t);
+    if (token < 0 || token >= vocabulary || target < -1 || target >= vocabulary) {
+      return MakeError(ErrorCode::kOutOfRange,
+                       absl::StrCat("token ", token, " with target ", target, " at position ", t,
+                                    ", the vocabulary has ", vocabulary));
+    }
+    const float weight = LossWeightOf(batch, t);
+    if (!(weight >= 0) || !std::isfinite(weight)) {
+      return MakeError(ErrorCode::kOutOfRange,
+                       absl::StrCat("loss weight ", weight, " at position ", t));
+    }
+  }
+  return absl::OkStatus();
+}
+
+double Session::Upload(const BatchView& batch, int64_t token_offset, MicroBatch& slot) {
+  const size_t tokens = static_cast<size_t>(batch.tokens);
+  std::vector<int32_t> targets(tokens), positions(tokens), starts(tokens);
+  std::vector<float> weights(tokens);
+  double weight_sum = 0;
+  int32_t start = 0;
+  for (int64_t t = 0; t < batch.tokens; ++t) {
+    if (t > 0 && batch.document_ids != nullptr &&
+        batch.document_ids[t] != batch.document_ids[t - 1]) {
+      start = static_cast<int32_t>(t);
+    }
+    starts[t] = start;
+    positions[t] = static_cast<int32_t>(t) - start;
+    targets[t] = TargetOf(batch, t);
+    weights[t] = LossWeightOf(batch, t);
+    weight_sum += weights[t];
+  }
+  const size_t bytes = tokens * sizeof(int32_t);
+  engine_->CopyToEngine(slot.token_ids, batch.token_ids, bytes);
+  engine_->CopyToEngine(slot.targets, targets.data(), bytes);
+  engine_->CopyToEngine(slot.positions, positions.data(), bytes);
+  engine_->CopyToEngine(slot.document_start, starts.data(), bytes);
+  engine_->CopyToEngine(slot.loss_weights, weights.data(), bytes);
+  slot.tokens = batch.tokens;
+  slot.token_offset = token_offset;
+  return weight_sum;
+}
+
+Status Session::Accumulate(const std::vector<BatchView>& batches) {
+  QFT_RETURN_IF_ERROR(CheckUsable());
+  if (!step_open_) return MakeError(ErrorCode::kState, "no step is open");
+  const int64_t count = static_cast<int64_t>(batches.size());
+  if (count < 1 || step_micro_batches_ + count > plan_.micro_batches) {
+    return MakeError(ErrorCode::kOutOfRange,
+                     absl::StrCat(step_micro_batches_ + count, " micro-batches in a step, planned are ",
+                                  plan_.micro_batches));
+  }
+  if (step_micro_batches_ > 0 && (plan_.vertical || plan_.fused)) {
+    return MakeError(ErrorCode::kState,
+                     "this session takes all micro-batches of a step in one accumulate");
+  }
+  for (const BatchView& batch : batches) QFT_RETURN_IF_ERROR(CheckBatch(batch));
+  StepRunner runner(*this);
+  if (plan_.vertical) {
+    for (int64_t m = 0; m < count; ++m) {
+      step_loss_weight_ += Upload(batches[m], step_tokens_, buffers_.micro_batches[m]);
+      step_tokens_ += batches[m].tokens;
+    }
+    if (plan_.fused) SetGradientScale();
+    runner.Run(MakeSchedule(plan_.schedule_shape(count)), 0);
+    step_micro_batches_ += count;
+  } else {
+    for (const BatchView& batch : batches) {
+      step_loss_weight_ += Upload(batch, step_tokens_, buffers_.micro_batches[0]);
+      step_tokens_ += batch.tokens;
+      if (plan_.fused) SetGradientScale();
+      runner.Run(MakeSchedule(plan_.schedule_shape(1)), static_cast<int>(step_micro_batches_));
+      ++step_micro_batches_;
+    }
+  }
+  return Synchronize();
+}
+
+// The divisor of the gradients, and under `fused`, which clips before the norm is known, the factor
+// that follows from the step before.
+void Session::SetGradientScale() {
+  StepState state = ReadStepState();
+  const double divisor =
+      options_.loss_normalizer > 0 ? options_.loss_normalizer : std::max(step_loss_weight_, 1e-30);
+  state.gradient_scale = static_cast<float>(1.0 / divisor);
+  WriteStepState(state);
+  if (plan_.fused && previous_square_sum_ >= 0) {
+    engine_->SetClipFactor(static_cast<float>(config_.clip_norm), previous_square_sum_,
+                           buffers_.workspace.step);
+  }
+}
+
+StatusOr<StepResult> Session::EndStep() {
+  QFT_RETURN_IF_ERROR(CheckUsable());
+  if (!step_open_) return MakeError(ErrorCode::kState, "no step is open");
+  if (step_micro_batches_ == 0) return MakeError(ErrorCode::kState, "nothing was accumulated");
+  StepState* step = buffers_.workspace.step;
+  if (!plan_.fused) {
+    SetGradientScale();
+    for (const StackEntry& entry : buffers_.stack.entries()) {
+      engine_->AddSquareSum(entry.gradient, step);
+    }
+    engine_->SetClipFactor(static_cast<float>(config_.clip_norm), -1, step);
+  }
+  StepRunner(*this).UpdateAll(-1);
+  QFT_RETURN_IF_ERROR(Synchronize());
+  const StepState state = ReadStepState();
+  step_open_ = false;
+  ++step_;
+  const bool finite = std::isfinite(state.gradient_square_sum) && std::isfinite(state.loss_sum);
+  if (finite) previous_square_sum_ = state.gradient_square_sum;
+  if (plan_.fused && !finite) {
+    Poison("the gradient was not finite and had been partly applied (gradients = fused)");
+    return MakeError(ErrorCode::kNonFinite,
+                     "the gradient was not finite and had been partly applied; restore the last "
+                     "checkpoint in a new session");
+  }
+  return MakeResult(state);
+}
+
+StepResult Session::MakeResult(const StepState& state) const {
+  StepResult result;
+  result.step = static_cast<int64_t>(step_);
+  result.tokens = step_tokens_;
+  result.loss_weight = state.loss_weight;
+  result.loss = state.loss_weight > 0 ? state.loss_sum / state.loss_weight : 0;
+  result.gradient_norm = std::sqrt(state.gradient_square_sum);
+  result.clip_factor = state.clip_factor;
+  result.learning_rate = options_.learning_rate;
+  result.codes_changed = state.codes_changed;
+  result.codes_saturated = state.codes_saturated;
+  result.rows_grown = state.rows_grown;
+  result.skipped = state.skip_update != 0;
+  for (int i = 0; i < plan_.model->table().size(); ++i) {
+    if (plan_.trains(i) && buffers_.tensors[i].weight.dtype == DType::kI8) {
+      result.codes_total += plan_.model->table()[i].elements();
+    }
+  }
+  result.seconds = SecondsSince(step_start_);
+  return result;
+}
+
+Status Session::AbandonStep() {
+  QFT_RETURN_IF_ERROR(CheckUsable());
+  if (!step_open_) return MakeError(ErrorCode::kState, "no step is open");
+  if (plan_.fused && step_micro_batches_ > 0) {
+    return MakeError(ErrorCode::kState, "gradients = fused: the update has happened already");
+  }
+  buffers_.stack.Clear();
+  step_open_ = false;
+  return absl::OkStatus();
+}
+
+const StackEntry* Session::FindGradient(int tensor) { return buffers_.stack.Find(tensor); }
+
+void Session::SetProgress(uint64_t step, double previous_square_sum, int64_t seed) {
+  step_ = step;
+  previous_square_sum_ = previous_square_sum;
+  config_.seed = seed;
+  MakeKeys();
+}
+
+StepState Session::ReadStepState() {
+  StepState state;
+  engine_->CopyToHost(&state, buffers_.workspace.step, sizeof(state));
+  return state;
+}
+
+void Session::WriteStepState(const StepState& state) {
+  engine_->CopyToEngine(buffers_.workspace.step, &state, sizeof(state));
+}
+
+}  // namespace qft

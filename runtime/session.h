@@ -1,0 +1,131 @@
+// One training run over a model. See include/qft_c.h for what each call means; this is the same in
+// C++. Not thread-safe; runtime/c_api/ sees to exclusive use.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "runtime/model/llama.h"
+#include "runtime/plan.h"
+#include "runtime/session_config.h"
+
+namespace qft {
+
+// A micro-batch as the caller gives it, host memory.
+struct BatchView {
+  int64_t tokens = 0;
+  const int32_t* token_ids = nullptr;
+  const int32_t* targets = nullptr;       // nullptr: the next token of the document
+  const float* loss_weights = nullptr;    // nullptr: 1
+  const int32_t* document_ids = nullptr;  // nullptr: one document
+};
+
+struct StepOptions {
+  double learning_rate = 0;
+  double loss_normalizer = 0;         // 0: sum of the loss weights
+  std::vector<double> group_factors;  // empty: 1
+};
+
+struct StepResult {
+  int64_t step = 0;
+  int64_t tokens = 0;
+  double loss = 0;
+  double loss_weight = 0;
+  double gradient_norm = 0;
+  double clip_factor = 1;
+  double learning_rate = 0;
+  int64_t codes_changed = 0;
+  int64_t codes_total = 0;
+  int64_t codes_saturated = 0;
+  int64_t rows_grown = 0;
+  bool skipped = false;
+  double seconds = 0;
+};
+
+struct EvalResult {
+  double loss = 0;
+  double loss_weight = 0;
+  int64_t tokens = 0;
+};
+
+// level 0 error, 1 warning, 2 info.
+using LogSink = std::function<void(int level, const std::string& message)>;
+
+class Session {
+ public:
+  static StatusOr<std::unique_ptr<Session>> Open(std::shared_ptr<const Model> model,
+                                                 const SessionConfig& config, LogSink log);
+
+  Status CheckLearningRate(double learning_rate) const;
+  Status BeginStep(const StepOptions& options);
+  Status Accumulate(const std::vector<BatchView>& batches);
+  StatusOr<StepResult> EndStep();
+  Status AbandonStep();
+  // token_losses: nullptr, or one for each token.
+  StatusOr<EvalResult> Evaluate(const std::vector<BatchView>& batches, float* token_losses);
+  // output [tokens * vocabulary]; log probabilities or logits.
+  Status Forward(const BatchView& batch, bool log_probabilities, float* output);
+
+  const Plan& plan() const { return plan_; }
+  const SessionConfig& config() const { return config_; }
+  const Model& model() const { return *plan_.model; }
+  Engine& engine() { return *engine_; }
+  int64_t step() const { return static_cast<int64_t>(step_); }
+  bool step_open() const { return step_open_; }
+  std::string PlanJson() const { return PlanToJson(plan_, *engine_); }
+  Llama llama();
+
+  // For tensor access, checkpoints and the decoder.
+  std::vector<TensorState>& tensor_states() { return buffers_.tensors; }
+  const StackEntry* FindGradient(int tensor);
+  double previous_square_sum() const { return previous_square_sum_; }
+  // A checkpoint's counters; the keys follow the seed.
+  void SetProgress(uint64_t step, double previous_square_sum, int64_t seed);
+  // After a broken invariant every later call says so.
+  void Poison(const std::string& why) { poisoned_ = why; }
+  Status CheckUsable() const;
+  // kExecution with the engine's message, if it has failed.
+  Status Synchronize();
+
+ private:
+  friend class StepRunner;
+
+  Session(Plan plan, SessionConfig config, std::unique_ptr<Engine> engine, LogSink log);
+  Status LoadWeights();
+  void MakeKeys();
+  Status CheckBatch(const BatchView& batch) const;
+  // Copies the batch into the slot's engine buffers. Returns the sum of its loss weights.
+  double Upload(const BatchView& batch, int64_t token_offset, MicroBatch& slot);
+  StepState ReadStepState();
+  void WriteStepState(const StepState& state);
+  void SetGradientScale();
+  StepResult MakeResult(const StepState& state) const;
+  Status RunForward(const BatchView& batch);
+
+  Plan plan_;
+  SessionConfig config_;
+  std::unique_ptr<Engine> engine_;
+  LogSink log_;
+  Arena arena_;
+  SessionBuffers buffers_;
+  std::vector<TensorKeys> keys_;
+  std::vector<TensorKeys> head_keys_;
+
+  uint64_t step_ = 0;
+  double previous_square_sum_ = -1;  // of the step before, for fused clipping; < 0: none yet
+  std::string poisoned_;
+
+  // The open step.
+  bool step_open_ = false;
+  StepOptions options_;
+  int64_t step_tokens_ = 0;
+  int64_t step_micro_batches_ = 0;
+  double step_loss_weight_ = 0;
+  std::chrono::steady_clock::time_point step_start_;
+};
+
+}  // namespace qft

@@ -1,0 +1,75 @@
+// The settings of a session. One table in session_config.cpp names every key with its type,
+// default, range and meaning; setting, description and JSON all derive from it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "kernels/ops.h"
+
+namespace qft {
+
+enum class EngineChoice : int32_t { kCpu, kCuda };
+enum class Arithmetic : int32_t { kInteger, kFloat };
+enum class StateKind : int32_t { kInt8, kFp32 };
+enum class GradientMode : int32_t { kAuto, kStack, kFused };
+enum class Accumulation : int32_t { kVertical, kHorizontal };
+enum class Recompute : int32_t { kAuto, kNever, kAlways };
+enum class Mode : int32_t { kTrain, kInfer };
+
+// What is set apart for the tensors whose name matches `pattern`. Later groups win.
+struct TensorGroup {
+  std::string pattern;
+  double learning_rate_factor = 1.0;
+  double weight_decay = -1.0;  // < 0: the configuration's
+  bool frozen = false;
+};
+
+struct SessionConfig {
+  EngineChoice engine = EngineChoice::kCpu;
+  Mode mode = Mode::kTrain;
+  Arithmetic arithmetic = Arithmetic::kInteger;
+  StateKind states = StateKind::kInt8;
+  GradientMode gradients = GradientMode::kAuto;
+  Accumulation accumulation = Accumulation::kVertical;
+  Recompute recompute = Recompute::kAuto;
+  Rounding rounding = Rounding::kStochastic;
+  double beta1 = 0.9;
+  double beta2 = 0.99;
+  double weight_decay = 0.0;
+  double clip_norm = 1.0;
+  int64_t threads = 0;
+  int64_t seed = 0;
+  int64_t micro_batch_tokens = 2048;
+  int64_t micro_batches = 1;
+  int64_t memory_limit = 0;
+  std::vector<TensorGroup> groups;
+
+  // Errors of the setters: kUnknownKey, kInvalidArgument (the key has another type), kOutOfRange.
+  // On error nothing has changed.
+  Status SetString(std::string_view key, std::string_view value);
+  Status SetInt(std::string_view key, int64_t value);
+  Status SetFloat(std::string_view key, double value);
+  // Parses `value` by the type of the key; text that does not parse is kInvalidArgument.
+  Status SetText(std::string_view key, std::string_view value);
+  // Errors: kInvalidArgument (empty pattern), kOutOfRange.
+  Status AddGroup(TensorGroup group);
+
+  // A JSON object of every key, and "groups": an array of {pattern, learning_rate_factor,
+  // weight_decay (null: the configuration's), frozen}.
+  std::string ToJson() const;
+};
+
+// A JSON array of {key, type, default, range, meaning} in the order of the table. type: "string",
+// "int" or "float". range: {"choices": [...]} of a string, {"minimum": x, "maximum": y} of a
+// number, with "below" in place of "maximum" where y itself is excluded.
+std::string DescribeSessionConfig();
+
+// Whether `name` matches `pattern`: * stands for any text, ? for one byte. The time is at most
+// proportional to the product of both lengths.
+bool GlobMatch(std::string_view pattern, std::string_view name);
+
+}  // namespace qft

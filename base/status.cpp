@@ -35,8 +35,8 @@ absl::StatusCode AbslCode(ErrorCode code) {
 Status MakeError(ErrorCode code, std::string message, int32_t native_code) {
   Status status(AbslCode(code), message);
   const ErrorInfo info{code, native_code};
-  status.SetPayload(kPayloadUrl, absl::Cord(std::string(reinterpret_cast<const char*>(&info),
-                                                        sizeof(info))));
+  status.SetPayload(kPayloadUrl,
+                    absl::Cord(std::string(reinterpret_cast<const char*>(&info), sizeof(info))));
   return status;
 }
 

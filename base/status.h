@@ -90,10 +90,10 @@ Status Internal(const Args&... args) {
 #define QFT_CONCAT_INNER(a, b) a##b
 #define QFT_CONCAT(a, b) QFT_CONCAT_INNER(a, b)
 
-#define QFT_RETURN_IF_ERROR(expression)              \
-  do {                                               \
-    ::qft::Status qft_status_ = (expression);        \
-    if (!qft_status_.ok()) return qft_status_;       \
+#define QFT_RETURN_IF_ERROR(expression)        \
+  do {                                         \
+    ::qft::Status qft_status_ = (expression);  \
+    if (!qft_status_.ok()) return qft_status_; \
   } while (false)
 
 #define QFT_ASSIGN_OR_RETURN(lhs, expression) \

@@ -28,9 +28,12 @@ class ThreadPool {
   template <typename Body>
   void ParallelFor(int64_t tasks, const Body& body) {
     static_assert(std::is_invocable_v<const Body&, int64_t, int>);
-    Run(tasks, [](const void* context, int64_t task, int worker) {
+    Run(
+        tasks,
+        [](const void* context, int64_t task, int worker) {
           (*static_cast<const Body*>(context))(task, worker);
-        }, &body);
+        },
+        &body);
   }
 
  private:

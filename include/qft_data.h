@@ -48,14 +48,19 @@ QFT_API qft_status qft_tokenizer_get_end(const qft_tokenizer* tokenizer, int32_t
 /* ---- data set --------------------------------------------------------------------------------- */
 
 /* JSON lines, each {"text": ...} or {"prompt": ..., "completion": ...} (loss on the completion and
- * the end token only), tokenised, shuffled and packed into batches. */
+ * the end token only), tokenised, shuffled and packed into batches. The tokens of a document are
+ * those of its text, or of prompt and completion each for itself, and the end token. Special tokens
+ * written in a prompt are recognised; in text and completion they are plain text. What is longer than
+ * sequence_tokens loses the beginning of its prompt (all but one token), then its end. Token ids of
+ * all documents are kept in memory. */
 typedef struct qft_dataset qft_dataset;
 
 typedef struct qft_dataset_options {
   uint64_t struct_size;
   int64_t batch_tokens;     /* tokens of a batch (micro-batch); 0: 2048 */
   int64_t sequence_tokens;  /* longest document, longer ones are cut; 0: batch_tokens */
-  double held_out_share;    /* of the documents, chosen by hash of their content; 0: none */
+  double held_out_share;    /* of the documents, chosen by hash of their content, so that equal
+                               documents are never on both sides; 0: none */
   int64_t held_out_limit;   /* most documents held out; 0: no limit */
   uint64_t seed;            /* of the order */
 } qft_dataset_options;
@@ -66,7 +71,7 @@ typedef struct qft_dataset_info {
   int64_t documents_held_out;
   int64_t documents_truncated;
   int64_t tokens;            /* of one epoch of the training part */
-  int64_t batches;           /* of one epoch */
+  int64_t batches;           /* of the first epoch; others may differ by a few */
   int64_t batches_held_out;
   double packing_efficiency; /* tokens / (batches * batch_tokens) */
 } qft_dataset_info;
@@ -83,7 +88,9 @@ QFT_API void qft_dataset_destroy(qft_dataset* dataset);
 QFT_API qft_status qft_dataset_get_info(const qft_dataset* dataset, qft_dataset_info* info,
                                         qft_error** error);
 /* The next `count` batches, epoch after epoch without end, each epoch in its own order.
- * batches [out, count]: arrays borrowed until the next call of qft_dataset_next on this data set.
+ * batches [in, out; count] with struct_size set in each: arrays borrowed until the next call of
+ * qft_dataset_next on this data set.
+ * Errors: OUT_OF_RANGE (count below 1, more than 2^30 tokens at once), STRUCT_SIZE.
  * Thread: one. Blocks: no. Since: 0.1. */
 QFT_API qft_status qft_dataset_next(qft_dataset* dataset, qft_batch* batches, int64_t count,
                                     qft_error** error);

@@ -10,7 +10,8 @@
 //     argument an engine does not support, a device error) is sticky and returned by Synchronize.
 //   * Determinism: the same arguments give the same bits, whatever the number of threads. Where the
 //     contract says "exact", every engine gives the same bits too.
-//   * A row that holds a NaN or an infinity is quantised to codes 0 with a NaN scale, so that what is
+//   * A row that holds a NaN or an infinity is quantised to codes 0 with a NaN scale, so that what
+//   is
 //     not finite reaches the gradient norm instead of vanishing.
 #pragma once
 
@@ -39,23 +40,26 @@ struct Matrix {
   int64_t cols = 0;
 };
 
+// Features (columns) kept apart from the codes of a matrix, which are zero there: `columns`
+// ascending, values [rows, count] fp32. Empty when count == 0.
+struct CriticalFeatures {
+  const int32_t* columns = nullptr;
+  float* values = nullptr;
+  int32_t count = 0;
+};
+
 // One operand of a linear layer's matmuls, in one of two forms:
-//   kI8          codes with one fp32 scale per row: value(r, c) = scales[r] * codes[r, c]
-//   kF32, kBF16  plain values, scales unused (floating arithmetic)
+//   kI8          codes with one fp32 scale per row: value(r, c) = scales[r] * codes[r, c], and at
+//   the
+//                critical features, which take no part in the scale, their own values
+//   kF32, kBF16  plain values; scales and critical features unused (floating arithmetic)
 struct Operand {
   void* data = nullptr;
   float* scales = nullptr;
   DType dtype = DType::kI8;
   int64_t rows = 0;
   int64_t cols = 0;
-};
-
-// Input features kept apart from the codes (whose columns there are zero): `columns` ascending,
-// values [rows, count] fp32. Empty when count == 0.
-struct CriticalFeatures {
-  const int32_t* columns = nullptr;
-  float* values = nullptr;
-  int32_t count = 0;
+  CriticalFeatures critical;
 };
 
 // Extra low bits of each weight that only the update reads: [rows, cols * bits / 8]. Empty when
@@ -95,17 +99,17 @@ struct Gradient {
 
 // What changes from step to step lives in engine memory, so that a captured step can be replayed.
 struct StepState {
-  uint64_t step = 0;           // counts from 0; word of every random index
+  uint64_t step = 0;  // counts from 0; word of every random index
   float learning_rate = 0;
-  float gradient_scale = 1;    // multiplies every gradient before clipping (1 / loss weights)
-  float clip_factor = 1;       // multiplies every gradient in the update
-  int32_t skip_update = 0;     // non-zero: LionUpdate leaves everything as it is
+  float gradient_scale = 1;        // multiplies every gradient before clipping (1 / loss weights)
+  float clip_factor = 1;           // multiplies every gradient in the update
+  int32_t skip_update = 0;         // non-zero: LionUpdate leaves everything as it is
   double gradient_square_sum = 0;  // of scaled gradients, unclipped
-  double loss_sum = 0;         // sum over tokens of weight * -log p(target)
-  double loss_weight = 0;      // sum over tokens of weight
-  int64_t codes_changed = 0;   // weight codes that LionUpdate changed
-  int64_t codes_saturated = 0; // weight codes at +-127 after LionUpdate
-  int64_t rows_grown = 0;      // rows whose grid grew
+  double loss_sum = 0;             // sum over tokens of weight * -log p(target)
+  double loss_weight = 0;          // sum over tokens of weight
+  int64_t codes_changed = 0;       // weight codes that LionUpdate changed
+  int64_t codes_saturated = 0;     // weight codes at +-127 after LionUpdate
+  int64_t rows_grown = 0;          // rows whose grid grew
 };
 
 // Where the random bits of one rounding come from. `row_offset` is the index of row 0: for operands
@@ -134,7 +138,6 @@ struct AttentionShape {
   float scale = 0;  // multiplies q.k, usually 1/sqrt(head_dim)
 };
 
-
 class Engine {
  public:
   virtual ~Engine() = default;
@@ -154,8 +157,8 @@ class Engine {
   virtual const char* Description() const = 0;  // processor, instruction set, threads
 
   // --- quantising -------------------------------------------------------------------------------
-  // x [R, C] fp32 -> out [R, C]. kI8: scale = absmax/127 per row, codes to nearest (ties to even).
-  // Floating out: a plain copy. Exact.
+  // x [R, C] fp32 -> out [R, C]. kI8: scale = absmax/127 per row over what is not critical, codes
+  // to nearest (ties to even), critical values copied. Floating out: a plain copy. Exact.
   virtual void QuantizeRows(const Matrix& x, const Operand& out) = 0;
   // The operand of the input gradient. dy [T, N] fp32; fold = grids of W's rows (nullptr: ones).
   // out [T, N]: dy[t, n] * fold[n], kI8: one absmax/127 scale per token, 16-bit stochastic (row =
@@ -180,7 +183,8 @@ class Engine {
   // Integer when x is kI8 (w must be kI8), floating when x is floating (w kI8 is decoded in tiles).
   // y [T, N] = x [T, K] * w [N, K]^T (+ y when accumulate). Integer form exact:
   // y = fl(fl(x.scale[t] * w.grid[n]) * float(sum)), the INT32 sum split every kMaxIntegerSum and
-  // continued in fp32, then added to y when accumulate.
+  // continued in fp32, then added to y when accumulate; then for each critical feature c of x in
+  // order y = fma(x.critical[t, c], fl(w.grid[n] * w.code[n, column(c)]), y).
   virtual void MatmulForward(const Operand& x, const Weight& w, const Matrix& y,
                              bool accumulate) = 0;
   // dx [T, K] = dy [T, N] * w [N, K] (+ dx when accumulate). kI8: dy comes from
@@ -189,15 +193,17 @@ class Engine {
   virtual void MatmulInputGradient(const Operand& dy, const Weight& w, const Matrix& dx,
                                    bool accumulate) = 0;
   // dw [N, K] fp32 = dy_t [N, T] * x [T, K] (+ dw when accumulate). kI8: dy_t comes from
-  // QuantizeOutputGradientTransposed with x.scales folded in; dw = dy_t.scale[n] * sum. Floating:
-  // nothing is folded. Exact in integer form.
+  // QuantizeOutputGradientTransposed with x.scales folded in; dw = dy_t.scale[n] * sum; at a
+  // critical feature c the sum is that of code[n, t] * (x.critical[t, c] / x.scale[t]) in fp32, 16
+  // lanes over t. Floating: nothing is folded. Exact in integer form.
   virtual void MatmulWeightGradient(const Operand& dy_t, const Operand& x, const Matrix& dw,
                                     bool accumulate) = 0;
 
   // --- layers -----------------------------------------------------------------------------------
   // y [T, K] fp32 = rows tokens[t] of table [V, K], decoded. Exact.
   virtual void EmbeddingForward(const int32_t* tokens, const Weight& table, const Matrix& y) = 0;
-  // dtable [R, K] fp32 holds the gradients of the table's rows [row_begin, row_begin + R): each gets
+  // dtable [R, K] fp32 holds the gradients of the table's rows [row_begin, row_begin + R): each
+  // gets
   // += dy [T, K] summed over its tokens, in token order; other tokens are skipped. Exact.
   virtual void EmbeddingBackward(const int32_t* tokens, const Matrix& dy, int64_t row_begin,
                                  const Matrix& dtable) = 0;
@@ -238,8 +244,8 @@ class Engine {
   // x += y, both [R, C] fp32.
   virtual void Add(const Matrix& x, const Matrix& y) = 0;
   // One chunk of the vocabulary, first pass. logits [T, C] are columns chunk_begin .. + C.
-  // Updates row_max [T] and row_sum [T] (running, rescaled sum of exp) and, where the target lies in
-  // the chunk, target_logit [T]. For the first chunk row_max = -inf and row_sum = 0 are implied.
+  // Updates row_max [T] and row_sum [T] (running, rescaled sum of exp) and, where the target lies
+  // in the chunk, target_logit [T]. For the first chunk row_max = -inf and row_sum = 0 are implied.
   virtual void CrossEntropyChunk(const Matrix& logits, int64_t chunk_begin, const int32_t* targets,
                                  float* row_max, float* row_sum, float* target_logit) = 0;
   // token_loss[t] = log(row_sum) + row_max - target_logit (0 where loss_weight is 0); adds
@@ -253,8 +259,8 @@ class Engine {
                                     const float* row_max, const float* row_sum) = 0;
 
   // --- gradients and update ---------------------------------------------------------------------
-  // values [rows, cols] fp32 -> out. kI8: absmax/127 per row, 16-bit stochastic or nearest, row_offset
-  // of `random` is the row of values' first row. kF32: a copy. Exact.
+  // values [rows, cols] fp32 -> out. kI8: absmax/127 per row, 16-bit stochastic or nearest,
+  // row_offset of `random` is the row of values' first row. kF32: a copy. Exact.
   virtual void EncodeGradient(const float* values, Rounding rounding, const RandomStream& random,
                               const StepState* step, const Gradient& out) = 0;
   // values += decoded gradient. Exact.
@@ -262,8 +268,8 @@ class Engine {
   // step->gradient_square_sum += gradient_scale^2 * sum of squares of what stands on the stack,
   // summed in fp64 in row order. Exact.
   virtual void AddSquareSum(const Gradient& gradient, StepState* step) = 0;
-  // step->clip_factor = min(1, max_norm / norm), norm = sqrt(square sum or `norm_override`, if >= 0);
-  // max_norm <= 0: factor 1. skip_update = 1 when the square sum is not finite.
+  // step->clip_factor = min(1, max_norm / norm), norm = sqrt(square sum or `norm_override`, if >=
+  // 0); max_norm <= 0: factor 1. skip_update = 1 when the square sum is not finite.
   virtual void SetClipFactor(float max_norm, double square_sum_override, StepState* step) = 0;
   // Lion on codes (docs/numerics.md): g = gradient_scale * clip_factor * gradient;
   // u = sign(b1 m + (1-b1) g); w += SR(-(lr * factor) * (u + wd * w)); m = b2 m + (1-b2) g,

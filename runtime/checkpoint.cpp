@@ -97,7 +97,8 @@ std::string MakeManifest(Session& session, const std::string& blob, nlohmann::js
   return manifest.dump(1) + "\n";
 }
 
-// The manifest of one folder, with every file it names present in the size and with the hash it says.
+// The manifest of one folder, with every file it names present in the size and with the hash it
+// says.
 StatusOr<CheckpointFiles> Verify(FileSystem& fs, const std::string& path) {
   const std::string manifest_path = JoinPath(path, kManifestName);
   CheckpointFiles checkpoint;
@@ -155,7 +156,8 @@ StatusOr<std::unique_ptr<PreparedSave>> PreparedSave::Prepare(Session& session, 
                                                               const std::string& blob) {
   QFT_RETURN_IF_ERROR(session.CheckUsable());
   if (session.step_open()) return MakeError(ErrorCode::kState, "a step is open");
-  if (!session.plan().train) return MakeError(ErrorCode::kState, "mode = infer has no states to save");
+  if (!session.plan().train)
+    return MakeError(ErrorCode::kState, "mode = infer has no states to save");
   QFT_RETURN_IF_ERROR(MakeDirectories(fs, folder));
   const std::string name = absl::StrCat(kPrefix, session.step());
   std::unique_ptr<PreparedSave> save(new PreparedSave(fs, folder, name));
@@ -166,9 +168,9 @@ StatusOr<std::unique_ptr<PreparedSave>> PreparedSave::Prepare(Session& session, 
   QFT_ASSIGN_OR_RETURN(nlohmann::json tensors, WriteStates(session, fs, states_path));
   uint64_t states_bytes = 0;
   QFT_ASSIGN_OR_RETURN(const std::string states_hash, HashFile(fs, states_path, states_bytes));
-  QFT_RETURN_IF_ERROR(WriteFileDurably(
-      fs, JoinPath(temporary, kManifestName),
-      MakeManifest(session, blob, std::move(tensors), states_bytes, states_hash)));
+  QFT_RETURN_IF_ERROR(
+      WriteFileDurably(fs, JoinPath(temporary, kManifestName),
+                       MakeManifest(session, blob, std::move(tensors), states_bytes, states_hash)));
   QFT_RETURN_IF_ERROR(fs.SyncDirectory(temporary));
   return save;
 }
@@ -203,18 +205,16 @@ StatusOr<CheckpointFiles> OpenCheckpoint(FileSystem& fs, const std::string& path
   QFT_ASSIGN_OR_RETURN(const std::vector<int64_t> steps, ListSteps(fs, path));
   std::string warning;
   for (const int64_t step : steps) {
-    StatusOr<CheckpointFiles> checkpoint =
-        Verify(fs, JoinPath(path, absl::StrCat(kPrefix, step)));
+    StatusOr<CheckpointFiles> checkpoint = Verify(fs, JoinPath(path, absl::StrCat(kPrefix, step)));
     if (checkpoint.ok()) {
       checkpoint->warning = warning;
       return checkpoint;
     }
-    absl::StrAppend(&warning, warning.empty() ? "" : "; ", kPrefix, step, " passed over: ",
-                    std::string(checkpoint.status().message()));
+    absl::StrAppend(&warning, warning.empty() ? "" : "; ", kPrefix, step,
+                    " passed over: ", std::string(checkpoint.status().message()));
   }
-  return MakeError(ErrorCode::kNotFound,
-                   absl::StrCat(path, ": no whole checkpoint",
-                                warning.empty() ? "" : " (" + warning + ")"));
+  return MakeError(ErrorCode::kNotFound, absl::StrCat(path, ": no whole checkpoint",
+                                                      warning.empty() ? "" : " (" + warning + ")"));
 }
 
 Status RestoreCheckpoint(Session& session, FileSystem& fs, const CheckpointFiles& checkpoint) {
@@ -224,7 +224,8 @@ Status RestoreCheckpoint(Session& session, FileSystem& fs, const CheckpointFiles
                        ParseJson(checkpoint.manifest, JoinPath(checkpoint.path, kManifestName)));
   const std::string states = session.plan().int8_states ? "int8" : "fp32";
   if (manifest.value("states", nlohmann::json()) != states) {
-    return MakeError(ErrorCode::kState, absl::StrCat(checkpoint.path, ": its states are not ", states));
+    return MakeError(ErrorCode::kState,
+                     absl::StrCat(checkpoint.path, ": its states are not ", states));
   }
   const nlohmann::json seed = manifest.value("seed", nlohmann::json());
   const nlohmann::json square_sum =
@@ -238,9 +239,10 @@ Status RestoreCheckpoint(Session& session, FileSystem& fs, const CheckpointFiles
   for (const StatePart& part : parts) {
     const TensorInfo* info = file.tensors->Find(part.info.name);
     if (info == nullptr || info->shape != part.info.shape || info->type != part.info.type) {
-      return MakeError(ErrorCode::kShape,
-                       absl::StrCat(checkpoint.path, ": ", part.info.name,
-                                    info == nullptr ? " is missing" : " has another shape or type"));
+      return MakeError(
+          ErrorCode::kShape,
+          absl::StrCat(checkpoint.path, ": ", part.info.name,
+                       info == nullptr ? " is missing" : " has another shape or type"));
     }
   }
   std::vector<char> buffer;
@@ -257,6 +259,7 @@ Status RestoreCheckpoint(Session& session, FileSystem& fs, const CheckpointFiles
                                     buffer.size());
     }
   }
+  QFT_RETURN_IF_ERROR(session.CheckCriticalColumns());
   session.SetProgress(static_cast<uint64_t>(checkpoint.step), square_sum.get<double>(),
                       seed.get<int64_t>());
   return session.Synchronize();

@@ -1,5 +1,5 @@
-// Checkpoints: a folder step_N with states.safetensors and manifest.json, which appears whole or not
-// at all. docs/checkpoint_format.md describes the files.
+// Checkpoints: a folder step_N with states.safetensors and manifest.json, which appears whole or
+// not at all. docs/checkpoint_format.md describes the files.
 #pragma once
 
 #include <memory>

@@ -5,10 +5,15 @@
 namespace qft {
 namespace {
 
+StoredType TypeOf(DType dtype) {
+  if (dtype == DType::kI8) return StoredType::kI8;
+  return dtype == DType::kI32 ? StoredType::kI32 : StoredType::kF32;
+}
+
 StatePart Part(const std::string& name, std::vector<int64_t> shape, DType dtype, void* data) {
   StatePart part;
   part.info.name = name;
-  part.info.type = dtype == DType::kI8 ? StoredType::kI8 : StoredType::kF32;
+  part.info.type = TypeOf(dtype);
   part.bytes = dtype == DType::kI8 ? 1 : sizeof(float);
   for (const int64_t size : shape) part.bytes *= static_cast<size_t>(size);
   part.info.shape = std::move(shape);
@@ -39,9 +44,13 @@ std::vector<StatePart> StateParts(Session& session) {
                            DType::kF32, state.momentum.grid));
     }
   }
-  std::stable_partition(parts.begin(), parts.end(), [](const StatePart& part) {
-    return part.info.type == StoredType::kF32;
-  });
+  if (session.critical_columns() != nullptr) {
+    const auto sites = static_cast<int64_t>(SiteWidths(session.plan()).size());
+    parts.push_back(Part("critical_columns", {sites, session.plan().critical_count}, DType::kI32,
+                         session.critical_columns()));
+  }
+  std::stable_partition(parts.begin(), parts.end(),
+                        [](const StatePart& part) { return part.info.type != StoredType::kI8; });
   return parts;
 }
 

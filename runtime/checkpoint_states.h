@@ -15,7 +15,8 @@ struct StatePart {
   size_t bytes = 0;
 };
 
-// fp32 parts first, codes after them, so that every part is aligned in a file.
+// Words first, codes after them, so that every part is aligned in a file. Last of the words:
+// "critical_columns", the critical features of each site.
 std::vector<StatePart> StateParts(Session& session);
 
 }  // namespace qft

@@ -18,8 +18,9 @@ StatusOr<std::unique_ptr<Decoder>> Decoder::Open(Session& session, int64_t capac
   QFT_RETURN_IF_ERROR(session.CheckUsable());
   const int64_t longest = session.model().config().max_position;
   if (capacity < 1 || capacity > longest) {
-    return MakeError(ErrorCode::kOutOfRange,
-                     absl::StrCat("a cache of ", capacity, " tokens, the model takes 1 to ", longest));
+    return MakeError(
+        ErrorCode::kOutOfRange,
+        absl::StrCat("a cache of ", capacity, " tokens, the model takes 1 to ", longest));
   }
   std::unique_ptr<Decoder> decoder(new Decoder(session, capacity));
   QFT_RETURN_IF_ERROR(decoder->arena_.status());
@@ -27,11 +28,10 @@ StatusOr<std::unique_ptr<Decoder>> Decoder::Open(Session& session, int64_t capac
 }
 
 Decoder::Decoder(Session& session, int64_t capacity)
-    : capacity_(capacity),
-      chunk_(std::min(capacity, kPrefillTokens)),
-      arena_(&session.engine()) {
+    : capacity_(capacity), chunk_(std::min(capacity, kPrefillTokens)), arena_(&session.engine()) {
   const Model& model = session.model();
-  const BufferShape shape{&model.config(), chunk_, session.plan().integer};
+  const BufferShape shape{&model.config(), chunk_, session.plan().integer,
+                          session.plan().critical_count};
   activations_ = AllocateBlockActivations(shape, arena_);
   batch_ = AllocateMicroBatch(shape, false, arena_);
   workspace_ = AllocateWorkspace(shape, false, 0, arena_);
@@ -47,14 +47,14 @@ Status Decoder::Feed(Session& session, const int32_t* token_ids, int64_t count, 
   QFT_RETURN_IF_ERROR(session.CheckUsable());
   if (session.step_open()) return MakeError(ErrorCode::kState, "a step is open");
   if (count < 1 || used_ + count > capacity_) {
-    return MakeError(ErrorCode::kOutOfRange, absl::StrCat(count, " tokens after ", used_,
-                                                          ", the cache holds ", capacity_));
+    return MakeError(ErrorCode::kOutOfRange,
+                     absl::StrCat(count, " tokens after ", used_, ", the cache holds ", capacity_));
   }
   const int64_t vocabulary = session.model().config().vocab_size;
   for (int64_t t = 0; t < count; ++t) {
     if (token_ids[t] < 0 || token_ids[t] >= vocabulary) {
-      return MakeError(ErrorCode::kOutOfRange, absl::StrCat("token ", token_ids[t],
-                                                            ", the vocabulary has ", vocabulary));
+      return MakeError(ErrorCode::kOutOfRange,
+                       absl::StrCat("token ", token_ids[t], ", the vocabulary has ", vocabulary));
     }
   }
   for (int64_t begin = 0; begin < count; begin += chunk_) {
@@ -104,7 +104,8 @@ void Decoder::Block(const Llama& llama, int block, int64_t count, const Matrix& 
   const auto rows = [count](const auto& buffer) { return FirstRows(buffer, count); };
   const float epsilon = static_cast<float>(llama.config->rms_norm_epsilon);
   const AttentionShape shape = llama.attention_shape(count);
-  const Operand attention_input = rows(activations_.attention_input);
+  const Operand attention_input =
+      llama.AtSite(activations_.attention_input, block, Site::kAttention, count);
   const Matrix q = rows(activations_.q);
   const Matrix k = RowsFrom(k_cache_[block], used_, count);
   const Matrix v = RowsFrom(v_cache_[block], used_, count);

@@ -28,9 +28,10 @@ Status Session::RunForward(const BatchView& batch) {
   return absl::OkStatus();
 }
 
-StatusOr<EvalResult> Session::Evaluate(const std::vector<BatchView>& batches,
-                                       float* token_losses) {
+StatusOr<EvalResult> Session::Evaluate(const std::vector<BatchView>& batches, float* token_losses) {
   QFT_RETURN_IF_ERROR(CheckUsable());
+  // Evaluation counts in the step state, which an open step needs.
+  if (step_open_) return MakeError(ErrorCode::kState, "a step is open");
   if (batches.empty()) return InvalidArgument("no batches to evaluate");
   for (const BatchView& batch : batches) QFT_RETURN_IF_ERROR(CheckBatch(batch));
   StepState state;

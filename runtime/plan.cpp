@@ -8,11 +8,14 @@
 namespace qft {
 namespace {
 
+// In a small model fewer features are critical than the configuration allows.
+constexpr int64_t kColumnsPerCritical = 32;
+
 StatusOr<std::vector<TensorTraining>> ApplyGroups(const TensorTable& table,
                                                   const SessionConfig& config) {
   std::vector<TensorTraining> training(table.size());
-  // Decay draws norms and biases towards 0, where they are no smaller function: matrices only, unless
-  // a group says otherwise.
+  // Decay draws norms and biases towards 0, where they are no smaller function: matrices only,
+  // unless a group says otherwise.
   for (int i = 0; i < table.size(); ++i) {
     training[i].weight_decay = table[i].dimensions == 1 ? 0 : config.weight_decay;
   }
@@ -46,8 +49,8 @@ int LowestTrained(const Plan& plan) {
   return static_cast<int>(tensors.blocks.size());
 }
 
-// Rows of a tensor whose gradient is accumulated at a time: the embedding and the head go through in
-// chunks of the vocabulary.
+// Rows of a tensor whose gradient is accumulated at a time: the embedding and the head go through
+// in chunks of the vocabulary.
 int64_t AccumulatorRows(const LlamaTensors& tensors, int tensor) {
   const int64_t rows = tensors.table[tensor].rows;
   const bool chunked = tensor == tensors.embedding || tensor == tensors.head;
@@ -84,8 +87,8 @@ std::vector<float*> AllocateAccumulators(const Plan& plan, Arena& arena) {
   return accumulators;
 }
 
-// Stack: room for everything. Fused: for the largest unit, and below it a tied head's gradient, which
-// waits for the embedding's contribution.
+// Stack: room for everything. Fused: for the largest unit, and below it a tied head's gradient,
+// which waits for the embedding's contribution.
 void AllocateStack(const Plan& plan, GradientStack& stack, Arena& arena) {
   const LlamaTensors& tensors = plan.model->tensors();
   int64_t total = 0;
@@ -133,8 +136,8 @@ ScheduleShape Plan::schedule_shape(int64_t micro_batch_count) const {
   ScheduleShape shape;
   shape.blocks = static_cast<int>(tensors.blocks.size());
   shape.micro_batches = static_cast<int>(micro_batch_count);
-  shape.vocabulary_chunks = static_cast<int>(
-      (model->config().vocab_size + kVocabularyChunk - 1) / kVocabularyChunk);
+  shape.vocabulary_chunks =
+      static_cast<int>((model->config().vocab_size + kVocabularyChunk - 1) / kVocabularyChunk);
   shape.vertical = vertical;
   shape.recompute = recompute;
   shape.fused = fused;
@@ -155,6 +158,12 @@ StatusOr<Plan> MakePlan(std::shared_ptr<const Model> model, const SessionConfig&
   plan.vertical = config.accumulation == Accumulation::kVertical;
   plan.tokens = config.micro_batch_tokens;
   plan.micro_batches = plan.train ? config.micro_batches : 1;
+  if (plan.integer) {
+    const std::vector<int64_t> widths = SiteWidths(plan);
+    const int64_t narrowest = *std::min_element(widths.begin(), widths.end());
+    plan.critical_count =
+        static_cast<int32_t>(std::min(config.critical_features, narrowest / kColumnsPerCritical));
+  }
   if (plan.integer && !plan.int8_states) {
     return Unsupported("arithmetic = integer needs states = int8");
   }
@@ -162,8 +171,9 @@ StatusOr<Plan> MakePlan(std::shared_ptr<const Model> model, const SessionConfig&
   if (plan.fused && !plan.vertical && plan.micro_batches > 1) {
     return Unsupported("gradients = fused needs accumulation = vertical");
   }
-  plan.recompute = config.recompute == Recompute::kAlways ||
-                   (config.recompute == Recompute::kAuto && plan.vertical && plan.micro_batches > 1);
+  plan.recompute =
+      config.recompute == Recompute::kAlways ||
+      (config.recompute == Recompute::kAuto && plan.vertical && plan.micro_batches > 1);
   CountBytes(plan, engine);
   const int64_t limit = config.memory_limit > 0 ? config.memory_limit : AvailableHostMemory();
   const auto too_large = [&] { return limit > 0 && plan.total_bytes > limit; };
@@ -177,12 +187,25 @@ StatusOr<Plan> MakePlan(std::shared_ptr<const Model> model, const SessionConfig&
     CountBytes(plan, engine);
   }
   if (too_large()) {
-    return MakeError(ErrorCode::kOutOfMemory,
-                     absl::StrCat("the session needs ", Gigabytes(plan.total_bytes), ", the limit is ",
-                                  Gigabytes(limit),
-                                  "; fewer micro_batch_tokens or micro_batches need less"));
+    return MakeError(
+        ErrorCode::kOutOfMemory,
+        absl::StrCat("the session needs ", Gigabytes(plan.total_bytes), ", the limit is ",
+                     Gigabytes(limit), "; fewer micro_batch_tokens or micro_batches need less"));
   }
   return plan;
+}
+
+std::vector<int64_t> SiteWidths(const Plan& plan) {
+  const ModelConfig& config = plan.model->config();
+  std::vector<int64_t> widths;
+  for (int64_t block = 0; block < config.layers; ++block) {
+    for (const int64_t width : {config.hidden_size, config.heads * config.head_dim,
+                                config.hidden_size, config.intermediate_size}) {
+      widths.push_back(width);
+    }
+  }
+  widths.push_back(config.hidden_size);
+  return widths;
 }
 
 SessionBuffers AllocateSession(const Plan& plan, const Engine& engine, Arena& arena) {
@@ -193,17 +216,19 @@ SessionBuffers AllocateSession(const Plan& plan, const Engine& engine, Arena& ar
     buffers.tensors.push_back(
         AllocateTensorState(model.table()[i], plan.trains(i), plan.int8_states, arena));
   }
+  buffers.critical_columns = arena.Allocate<int32_t>(
+      Purpose::kCritical, static_cast<int64_t>(SiteWidths(plan).size()) * plan.critical_count);
   if (plan.train) {
     AllocateStack(plan, buffers.stack, arena);
     buffers.accumulators = AllocateAccumulators(plan, arena);
   }
-  const BufferShape shape{&model.config(), plan.tokens, plan.integer};
+  const BufferShape shape{&model.config(), plan.tokens, plan.integer, plan.critical_count};
   const int64_t slots = plan.slots();
   // Without training two boundaries take turns.
   const int64_t boundaries = plan.train ? (blocks + 1) * slots : 2;
   for (int64_t i = 0; i < boundaries; ++i) {
-    buffers.boundaries.push_back(AllocateMatrix(Purpose::kActivations, plan.tokens,
-                                                model.config().hidden_size, arena));
+    buffers.boundaries.push_back(
+        AllocateMatrix(Purpose::kActivations, plan.tokens, model.config().hidden_size, arena));
   }
   const int64_t kept = plan.train && !plan.recompute ? blocks * slots : 1;
   for (int64_t i = 0; i < kept; ++i) {
@@ -225,6 +250,7 @@ std::string PlanToJson(const Plan& plan, const Engine& engine) {
   json["arithmetic"] = plan.integer ? "integer" : "float";
   json["gradients"] = plan.fused ? "fused" : "stack";
   json["accumulation"] = plan.vertical ? "vertical" : "horizontal";
+  json["critical_features"] = plan.critical_count;
   json["recompute"] = plan.recompute;
   json["micro_batch_tokens"] = plan.tokens;
   json["micro_batches"] = plan.micro_batches;

@@ -24,8 +24,9 @@ struct Plan {
   bool vertical = true;
   bool recompute = false;
   bool fused = false;
-  int64_t tokens = 0;         // of a micro-batch
-  int64_t micro_batches = 1;  // most in a step
+  int64_t tokens = 0;          // of a micro-batch
+  int64_t micro_batches = 1;   // most in a step
+  int32_t critical_count = 0;  // critical features of each matmul operand
   int64_t bytes[kPurposes] = {};
   int64_t total_bytes = 0;
 
@@ -38,11 +39,12 @@ struct Plan {
 // All memory of a session.
 struct SessionBuffers {
   std::vector<TensorState> tensors;
+  int32_t* critical_columns = nullptr;  // [sites, critical_count]
   GradientStack stack;
-  std::vector<float*> accumulators;        // by tensor; chunk-sized for embedding and head
-  std::vector<Matrix> boundaries;          // residual stream [block 0 .. L][slot]
+  std::vector<float*> accumulators;           // by tensor; chunk-sized for embedding and head
+  std::vector<Matrix> boundaries;             // residual stream [block 0 .. L][slot]
   std::vector<BlockActivations> activations;  // [block][slot], or one when recomputed
-  std::vector<MicroBatch> micro_batches;   // [slot]
+  std::vector<MicroBatch> micro_batches;      // [slot]
   Workspace workspace;
 };
 
@@ -50,6 +52,9 @@ struct SessionBuffers {
 // engine: asked for its scratch sizes only. Errors: NOT_FOUND, UNSUPPORTED, OUT_OF_MEMORY.
 StatusOr<Plan> MakePlan(std::shared_ptr<const Model> model, const SessionConfig& config,
                         const Engine& engine);
+
+// Columns of the operand at each site: 4 a block and the head's.
+std::vector<int64_t> SiteWidths(const Plan& plan);
 
 SessionBuffers AllocateSession(const Plan& plan, const Engine& engine, Arena& arena);
 

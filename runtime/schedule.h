@@ -1,6 +1,6 @@
 // What happens in a step, as data: a list of (phase, index, micro-batch). MakeSchedule is a pure
-// function; step.cpp walks the list. Vertical, horizontal, recompute, stack and fused differ here and
-// nowhere else.
+// function; step.cpp walks the list. Vertical, horizontal, recompute, stack and fused differ here
+// and nowhere else.
 #pragma once
 
 #include <cstdint>
@@ -9,19 +9,19 @@
 namespace qft {
 
 enum class Phase {
-  kEmbed,             // micro_batch
-  kForward,           // index = block, micro_batch
-  kLoss,              // final norm, then loss over the vocabulary; micro_batch
-  kHeadBackward,      // index = vocabulary chunk, micro_batch
-  kPushHead,          // index = vocabulary chunk
-  kFinalNormBackward, // micro_batch
+  kEmbed,              // micro_batch
+  kForward,            // index = block, micro_batch
+  kLoss,               // final norm, then loss over the vocabulary; micro_batch
+  kHeadBackward,       // index = vocabulary chunk, micro_batch
+  kPushHead,           // index = vocabulary chunk
+  kFinalNormBackward,  // micro_batch
   kPushFinalNorm,
-  kRecompute,         // index = block, micro_batch
-  kBackward,          // index = block, micro_batch
-  kPushBlock,         // index = block
-  kEmbedBackward,     // index = vocabulary chunk, micro_batch
-  kPushEmbedding,     // index = vocabulary chunk
-  kUpdate,            // pops and applies all but the tied embedding, whose gradient is not yet whole
+  kRecompute,      // index = block, micro_batch
+  kBackward,       // index = block, micro_batch
+  kPushBlock,      // index = block
+  kEmbedBackward,  // index = vocabulary chunk, micro_batch
+  kPushEmbedding,  // index = vocabulary chunk
+  kUpdate,         // pops and applies all but the tied embedding, whose gradient is not yet whole
 };
 
 struct ScheduleItem {

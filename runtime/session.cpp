@@ -49,6 +49,7 @@ StatusOr<std::unique_ptr<Session>> Session::Open(std::shared_ptr<const Model> mo
   }
   session->MakeKeys();
   QFT_RETURN_IF_ERROR(session->LoadWeights());
+  QFT_RETURN_IF_ERROR(session->CalibrateOnRandomTokens());
   return session;
 }
 
@@ -82,6 +83,8 @@ Llama Session::llama() {
   llama.head_keys = &head_keys_;
   llama.workspace = &buffers_.workspace;
   llama.integer = plan_.integer;
+  llama.critical_columns = buffers_.critical_columns;
+  llama.critical_count = plan_.critical_count;
   return llama;
 }
 
@@ -156,8 +159,8 @@ Status Session::BeginStep(const StepOptions& options) {
   if (!plan_.train) return MakeError(ErrorCode::kState, "the session was opened with mode = infer");
   if (step_open_) return MakeError(ErrorCode::kState, "a step is open already");
   if (!(options.learning_rate >= 0) || options.learning_rate > 1) {
-    return MakeError(ErrorCode::kOutOfRange, absl::StrCat("learning rate ", options.learning_rate,
-                                                          " is not from 0 to 1"));
+    return MakeError(ErrorCode::kOutOfRange,
+                     absl::StrCat("learning rate ", options.learning_rate, " is not from 0 to 1"));
   }
   if (!(options.loss_normalizer >= 0) || !std::isfinite(options.loss_normalizer)) {
     return MakeError(ErrorCode::kOutOfRange, "loss_normalizer must be 0 or positive");
@@ -187,8 +190,9 @@ Status Session::BeginStep(const StepOptions& options) {
 Status Session::CheckBatch(const BatchView& batch) const {
   const int64_t vocabulary = plan_.model->config().vocab_size;
   if (batch.tokens < 1 || batch.tokens > plan_.tokens) {
-    return MakeError(ErrorCode::kOutOfRange, absl::StrCat("a batch of ", batch.tokens,
-                                                          " tokens, planned are 1 to ", plan_.tokens));
+    return MakeError(
+        ErrorCode::kOutOfRange,
+        absl::StrCat("a batch of ", batch.tokens, " tokens, planned are 1 to ", plan_.tokens));
   }
   if (batch.token_ids == nullptr) return InvalidArgument("token_ids is NULL");
   for (int64_t t = 0; t < batch.tokens; ++t) {
@@ -242,8 +246,8 @@ Status Session::Accumulate(const std::vector<BatchView>& batches) {
   const int64_t count = static_cast<int64_t>(batches.size());
   if (count < 1 || step_micro_batches_ + count > plan_.micro_batches) {
     return MakeError(ErrorCode::kOutOfRange,
-                     absl::StrCat(step_micro_batches_ + count, " micro-batches in a step, planned are ",
-                                  plan_.micro_batches));
+                     absl::StrCat(step_micro_batches_ + count,
+                                  " micro-batches in a step, planned are ", plan_.micro_batches));
   }
   if (step_micro_batches_ > 0 && (plan_.vertical || plan_.fused)) {
     return MakeError(ErrorCode::kState,
@@ -346,7 +350,9 @@ Status Session::AbandonStep() {
   return absl::OkStatus();
 }
 
-const StackEntry* Session::FindGradient(int tensor) { return buffers_.stack.Find(tensor); }
+const StackEntry* Session::FindGradient(int tensor) {
+  return buffers_.stack.Find(tensor);
+}
 
 void Session::SetProgress(uint64_t step, double previous_square_sum, int64_t seed) {
   step_ = step;

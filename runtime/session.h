@@ -65,6 +65,8 @@ class Session {
   Status Accumulate(const std::vector<BatchView>& batches);
   StatusOr<StepResult> EndStep();
   Status AbandonStep();
+  // Chooses the critical features anew: at each site those of largest range over these batches.
+  Status Calibrate(const std::vector<BatchView>& batches);
   // token_losses: nullptr, or one for each token.
   StatusOr<EvalResult> Evaluate(const std::vector<BatchView>& batches, float* token_losses);
   // output [tokens * vocabulary]; log probabilities or logits.
@@ -83,6 +85,9 @@ class Session {
   std::vector<TensorState>& tensor_states() { return buffers_.tensors; }
   const StackEntry* FindGradient(int tensor);
   double previous_square_sum() const { return previous_square_sum_; }
+  int32_t* critical_columns() { return buffers_.critical_columns; }
+  // CORRUPT unless each site's critical features are ascending columns of its operand.
+  Status CheckCriticalColumns();
   // A checkpoint's counters; the keys follow the seed.
   void SetProgress(uint64_t step, double previous_square_sum, int64_t seed);
   // After a broken invariant every later call says so.
@@ -105,6 +110,9 @@ class Session {
   void SetGradientScale();
   StepResult MakeResult(const StepState& state) const;
   Status RunForward(const BatchView& batch);
+  Status CalibrateOnRandomTokens();
+  void AddRanges(const Operand& operand, int site, std::vector<std::vector<float>>& ranges);
+  void ChooseCriticalColumns(const std::vector<std::vector<float>>& ranges);
 
   Plan plan_;
   SessionConfig config_;

@@ -78,6 +78,10 @@ std::vector<Key> MakeKeys() {
        "decoupled; multiplied by the learning rate"},
       {"clip_norm", FloatKey{&Config::clip_norm, 0.0, std::numeric_limits<double>::max(), false},
        "largest norm of the whole gradient; 0: no clipping"},
+      {"critical_features", IntKey{&Config::critical_features, 0, 64},
+       "input features of each matmul that integer arithmetic keeps in fp32, chosen by their "
+       "range; at "
+       "most one in 32 of a layer's inputs; 0: none"},
       {"seed", IntKey{&Config::seed, 0, kNoMaximum}, "of every random number of the session"},
       {"micro_batch_tokens", IntKey{&Config::micro_batch_tokens, 1, 1048576},
        "most tokens in a micro-batch"},

@@ -101,8 +101,8 @@ void StepRunner::PushRows(int tensor, int64_t row_begin, int64_t rows) {
   EncodeRows(tensor, 2 * contribution_, row_begin, target);
 }
 
-// The embedding's accumulator starts from what stands on the stack: the head's contribution where it
-// is tied, earlier micro-batches under the horizontal schedule. Otherwise from zero.
+// The embedding's accumulator starts from what stands on the stack: the head's contribution where
+// it is tied, earlier micro-batches under the horizontal schedule. Otherwise from zero.
 void StepRunner::BeginEmbeddingChunk(int chunk) {
   const int tensor = llama_.tensors->embedding;
   const int64_t rows = ChunkRows(chunk);
@@ -146,7 +146,9 @@ float* StepRunner::Zeroed(int tensor, bool first) {
   return values;
 }
 
-float* StepRunner::For(int tensor) { return session_.buffers_.accumulators[tensor]; }
+float* StepRunner::For(int tensor) {
+  return session_.buffers_.accumulators[tensor];
+}
 
 const MicroBatch& StepRunner::Batch(int m) const {
   return session_.buffers_.micro_batches[m % session_.plan_.slots()];

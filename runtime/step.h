@@ -38,7 +38,8 @@ class StepRunner final : public GradientAccumulators {
   Session& session_;
   Llama llama_;
   StepState* step_;
-  // How often the tensors' gradients were already pushed in this step: 0 under the vertical schedule.
+  // How often the tensors' gradients were already pushed in this step: 0 under the vertical
+  // schedule.
   int64_t contribution_ = 0;
 };
 

@@ -78,10 +78,9 @@ Status ReadTensor(Session& session, int tensor, TensorPart part, float* out) {
       return session.Synchronize();
     case TensorPart::kMomentum:
       if (state.momentum.data == nullptr) return NoPart(spec, "momentum");
-      return ReadPart(session, spec,
-                      {state.momentum.data, state.momentum.grid, state.momentum.dtype,
-                       kMomentumBlock},
-                      out);
+      return ReadPart(
+          session, spec,
+          {state.momentum.data, state.momentum.grid, state.momentum.dtype, kMomentumBlock}, out);
     case TensorPart::kGradient: {
       const StackEntry* entry = session.step_open() ? session.FindGradient(tensor) : nullptr;
       if (entry == nullptr) return NoPart(spec, "gradient on the stack");

@@ -11,7 +11,8 @@ enum class TensorPart { kWeight, kGrid, kMomentum, kGradient };
 Status ReadTensor(Session& session, int tensor, TensorPart part, float* out);
 // The codes of an INT8 weight. Errors: UNSUPPORTED (fp32 weight).
 Status ReadTensorCodes(Session& session, int tensor, int8_t* out);
-// values [rows * cols], finite. kWeight: quantised as at open; kMomentum: to nearest, a grid per block.
+// values [rows * cols], finite. kWeight: quantised as at open; kMomentum: to nearest, a grid per
+// block.
 Status WriteTensor(Session& session, int tensor, TensorPart part, const float* values);
 
 }  // namespace qft

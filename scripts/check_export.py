@@ -20,33 +20,37 @@ import torch
 from transformers import AutoModelForCausalLM
 
 
-def documents(path):
-    """Yields (token ids, targets, loss weights) of each document."""
-    with open(path, encoding="utf-8") as lines:
-        for line in lines:
-            batch = json.loads(line)
-            count = len(batch["token_ids"])
-            ids = batch["document_ids"] or [0] * count
-            weights = batch["loss_weights"] or [1.0] * count
-            rows = zip(ids, batch["token_ids"], batch["targets"], weights)
-            for _, group in itertools.groupby(rows, key=lambda row: row[0]):
-                _, tokens, targets, document_weights = zip(*group)
-                yield tokens, targets, document_weights
+def documents(batch):
+    """(token ids, targets, loss weights) of each document of a batch."""
+    count = len(batch["token_ids"])
+    ids = batch["document_ids"] or [0] * count
+    weights = batch["loss_weights"] or [1.0] * count
+    rows = zip(ids, batch["token_ids"], batch["targets"], weights)
+    for _, group in itertools.groupby(rows, key=lambda row: row[0]):
+        yield list(zip(*group))[1:]
+
+
+def padded(sequences, filler, dtype):
+    """A row a sequence. Filled up behind, which a causal model does not look at."""
+    longest = max(map(len, sequences))
+    rows = [list(sequence) + [filler] * (longest - len(sequence)) for sequence in sequences]
+    return torch.tensor(rows, dtype=dtype)
 
 
 @torch.inference_mode()
-def mean_loss(model, batches):
+def mean_loss(model, path):
     """Weighted mean of -log p(target), summed in double precision."""
     total, total_weight = 0.0, 0.0
-    for tokens, targets, weights in documents(batches):
-        target = torch.tensor(targets)
-        weight = torch.where(target >= 0, torch.tensor(weights), 0.0).double()
-        if weight.sum() == 0:
-            continue
-        logits = model(torch.tensor([tokens])).logits[0].float()
-        losses = torch.nn.functional.cross_entropy(logits, target.clamp(min=0), reduction="none")
-        total += (losses.double() * weight).sum().item()
-        total_weight += weight.sum().item()
+    with open(path, encoding="utf-8") as lines:
+        for line in lines:
+            tokens, targets, weights = zip(*documents(json.loads(line)))
+            target = padded(targets, -1, torch.int64)
+            weight = padded(weights, 0.0, torch.float64).where(target >= 0, 0.0)
+            logits = model(padded(tokens, 0, torch.int64)).logits.float()
+            losses = torch.nn.functional.cross_entropy(
+                logits.transpose(1, 2), target.clamp(min=0), reduction="none")
+            total += (losses.double() * weight).sum().item()
+            total_weight += weight.sum().item()
     return total / total_weight
 
 

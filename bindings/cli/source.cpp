@@ -59,6 +59,8 @@ void Source::AddOptions(OptionTable& options) {
   options.Add("Input", "checkpoint", checkpoint_path_,
               "A run's folder, its checkpoints or one of them (default: the model as it is)");
   options.Add("Machine", "threads", threads_, "Threads; 0: one a processor");
+  options.AddList("Machine", "set", set_,
+                  "KEY=VALUE: a setting of the session, e.g. arithmetic=float");
 }
 
 void Source::Locate() {
@@ -73,6 +75,7 @@ void Source::Locate() {
 void Source::Open(int64_t micro_batch_tokens) {
   Locate();
   Settings settings = InferenceSettings(place_.config);
+  settings.set.insert(settings.set.end(), set_.begin(), set_.end());
   settings.threads = threads_;
   settings.micro_batch_tokens = micro_batch_tokens;
   model_ = LoadModel(model_path_);

@@ -24,7 +24,7 @@ Checkpoint OpenCheckpoint(const std::filesystem::path& path);
 
 class Source {
  public:
-  // --model, --checkpoint, --threads.
+  // --model, --checkpoint, --threads, --set.
   void AddOptions(OptionTable& options);
   // Loads the model and opens the session. micro_batch_tokens: of the session.
   void Open(int64_t micro_batch_tokens);
@@ -41,6 +41,7 @@ class Source {
   std::string model_path_;
   std::string checkpoint_path_;
   int64_t threads_ = 0;
+  std::vector<std::string> set_;
   CheckpointPlace place_;
   Model model_;
   Session session_;

@@ -76,15 +76,15 @@ void CpuEngine::Free(void* data, size_t bytes) {
 }
 
 void CpuEngine::CopyToEngine(void* destination, const void* host, size_t bytes) {
-  ::memcpy(destination, host, bytes);
+  if (bytes > 0) ::memcpy(destination, host, bytes);
 }
 
 void CpuEngine::CopyToHost(void* host, const void* source, size_t bytes) {
-  ::memcpy(host, source, bytes);
+  if (bytes > 0) ::memcpy(host, source, bytes);
 }
 
 void CpuEngine::Fill(void* destination, int value, size_t bytes) {
-  ::memset(destination, value, bytes);
+  if (bytes > 0) ::memset(destination, value, bytes);
 }
 
 const char* CpuEngine::Synchronize() {

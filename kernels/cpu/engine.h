@@ -101,6 +101,8 @@ class CpuEngine final : public Engine {
                     char* scratch);
   size_t IntegerPartScratch(const GemmShape& shape) const;
   void FloatMatmul(const FloatProblem& problem);
+  // Adds the columns of dw that belong to critical features of x.
+  void CriticalWeightGradient(const Operand& dy_t, const Operand& x, const Matrix& dw);
   // Reports what an engine without critical features, residual planes and bf16 cannot do.
   bool Supports(const Weight& w);
   bool SupportsDType(DType dtype);

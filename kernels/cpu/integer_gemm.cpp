@@ -51,16 +51,12 @@ QFT_INLINE Sums ZeroSums() {
   return BroadcastInt(0);
 }
 QFT_INLINE Sums AddProducts(Sums sums, int32_t a_pair, const int32_t* b_pairs) {
-  Int16 b;
-  std::memcpy(&b, b_pairs, sizeof(b));
+  const Int16 b = LoadInt(b_pairs);
   const int32_t low = static_cast<int16_t>(a_pair & 0xffff);
   return sums + BroadcastInt(low) * ((b << 16) >> 16) + BroadcastInt(a_pair >> 16) * (b >> 16);
 }
 QFT_INLINE void AddTo(int32_t* c, Sums sums) {
-  Int16 v;
-  std::memcpy(&v, c, sizeof(v));
-  v += sums;
-  std::memcpy(c, &v, sizeof(v));
+  StoreInt(c, LoadInt(c) + sums);
 }
 #endif
 
@@ -94,7 +90,7 @@ void WidenPanel(const int8_t* b, int64_t ldb, int64_t columns, int64_t depth, in
       if (both) high = LoadCodesPartial(first + ldb, columns);
     }
     const Int16 pairs = (low & BroadcastInt(0xffff)) | (high << 16);
-    std::memcpy(out + k / 2 * kLanes, &pairs, sizeof(pairs));
+    StoreInt(out + k / 2 * kLanes, pairs);
   }
 }
 

@@ -72,7 +72,7 @@ QFT_INLINE Float16 LoadGradient(const GradientRow& row, int64_t c, int64_t count
 QFT_INLINE Float16 Delta(const Lion& lion, Float16 w, Float16 m, Float16 g) {
   const Float16 u = Broadcast(lion.beta1) * m + Broadcast(lion.rest1) * g;
   const Int16 one = (Bits(u) & BroadcastInt(INT32_MIN)) | Bits(Broadcast(1.0f));
-  const Float16 sign = FromBits(one & (Abs(u) > Broadcast(0.0f)));
+  const Float16 sign = FromBits(one & Less(Broadcast(0.0f), Abs(u)));
   return Broadcast(lion.rate) * (sign + Broadcast(lion.weight_decay) * w);
 }
 
@@ -157,7 +157,7 @@ QFT_INLINE void UpdateBlock(const Lion& lion, const Row& row, int64_t c, Int16* 
     const Float16 delta = Delta(lion, grid * ToFloat(codes), m, g);
     const Int16 moved = MoveCodes(lion, row, codes, delta, words + i);
     *largest = MaxInt(AbsInt(moved), *largest);
-    std::memcpy(row.wide + c + i, &moved, sizeof(moved));
+    StoreInt(row.wide + c + i, moved);
     const Float16 renewed = NextMomentum(lion, m, g);
     Store(next + i, renewed);
     absmax = MaxInt(Bits(Abs(renewed)), absmax);
@@ -177,12 +177,10 @@ float GrowRow(const Lion& lion, const Row& row, int32_t largest) {
     alignas(64) uint32_t words[kBlock];
     if (lion.stochastic) BlockWords32(lion.regrow_keys, row, c, words);
     for (int64_t i = 0; i < kBlock && c + i < row.cols; i += kLanes) {
-      Int16 codes;
-      std::memcpy(&codes, row.wide + c + i, sizeof(codes));
-      const Float16 x = ToFloat(codes) * Broadcast(ratio);
-      codes =
+      const Float16 x = ToFloat(LoadInt(row.wide + c + i)) * Broadcast(ratio);
+      const Int16 codes =
           ClampCodes(lion.stochastic ? RoundStochastic32(x, LoadWords(words + i)) : RoundToInt(x));
-      std::memcpy(row.wide + c + i, &codes, sizeof(codes));
+      StoreInt(row.wide + c + i, codes);
     }
   }
   return grown;
@@ -205,10 +203,9 @@ void StoreWeights(const Row& row, Counts* counts) {
   Int16 saturated = {};
   for (int64_t c = 0; c < row.cols; c += kLanes) {
     const int64_t count = row.cols - c;
-    Int16 codes;
-    std::memcpy(&codes, row.wide + c, sizeof(codes));
-    changed -= codes != LoadCodesUpTo(row.weight + c, count);
-    saturated -= AbsInt(codes) == BroadcastInt(127);
+    const Int16 codes = LoadInt(row.wide + c);
+    changed += BroadcastInt(1) + EqualInt(codes, LoadCodesUpTo(row.weight + c, count));
+    saturated -= EqualInt(AbsInt(codes), BroadcastInt(127));
     StoreCodesUpTo(row.weight + c, codes, count);
   }
   counts->changed += SumLanes(changed);

@@ -37,7 +37,7 @@ void CpuEngine::MatmulForward(const Operand& x, const Weight& w, const Matrix& y
   if (x.dtype == DType::kF32) return FloatMatmul(WithWeight(x, w, true, y, accumulate));
   if (w.dtype != DType::kI8) return Fail(kMixedForms);
   IntegerMatmul({x.rows, w.rows, w.cols, Codes(x.data), Codes(w.data), true, x.scales, w.grid,
-                 static_cast<float*>(y.data), accumulate});
+                 static_cast<float*>(y.data), accumulate, x.critical});
 }
 
 void CpuEngine::MatmulInputGradient(const Operand& dy, const Weight& w, const Matrix& dx,
@@ -45,8 +45,17 @@ void CpuEngine::MatmulInputGradient(const Operand& dy, const Weight& w, const Ma
   if (!SupportsDType(dy.dtype) || !Supports(w)) return;
   if (dy.dtype == DType::kF32) return FloatMatmul(WithWeight(dy, w, false, dx, accumulate));
   if (w.dtype != DType::kI8) return Fail(kMixedForms);
-  IntegerMatmul({dy.rows, w.cols, w.rows, Codes(dy.data), Codes(w.data), false, dy.scales, nullptr,
-                 static_cast<float*>(dx.data), accumulate});
+  IntegerMatmul({dy.rows,
+                 w.cols,
+                 w.rows,
+                 Codes(dy.data),
+                 Codes(w.data),
+                 false,
+                 dy.scales,
+                 nullptr,
+                 static_cast<float*>(dx.data),
+                 accumulate,
+                 {}});
 }
 
 void CpuEngine::MatmulWeightGradient(const Operand& dy_t, const Operand& x, const Matrix& dw,
@@ -57,8 +66,18 @@ void CpuEngine::MatmulWeightGradient(const Operand& dy_t, const Operand& x, cons
     return FloatMatmul({dy_t.rows, x.cols, x.rows, Values(dy_t.data), Values(x.data), nullptr,
                         nullptr, false, static_cast<float*>(dw.data), accumulate});
   }
-  IntegerMatmul({dy_t.rows, x.cols, x.rows, Codes(dy_t.data), Codes(x.data), false, dy_t.scales,
-                 nullptr, static_cast<float*>(dw.data), accumulate});
+  IntegerMatmul({dy_t.rows,
+                 x.cols,
+                 x.rows,
+                 Codes(dy_t.data),
+                 Codes(x.data),
+                 false,
+                 dy_t.scales,
+                 nullptr,
+                 static_cast<float*>(dw.data),
+                 accumulate,
+                 {}});
+  if (x.critical.count > 0) CriticalWeightGradient(dy_t, x, dw);
 }
 
 }  // namespace qft::QFT_ISA

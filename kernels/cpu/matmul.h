@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/onednn.h"
 #include "kernels/cpu/simd.h"
+#include "kernels/ops.h"
 
 namespace qft::QFT_ISA {
 
@@ -21,6 +22,7 @@ struct IntegerProblem {
   const float* column_scale;  // nullptr: ones
   float* out;
   bool accumulate;
+  CriticalFeatures critical;  // of a, added where b_transposed; see Engine::MatmulForward
 };
 
 // The same in fp32 without scales. b holds values, or codes with one grid a row as b is stored.

@@ -1,3 +1,4 @@
+#include "kernels/cpu/critical.h"
 #include "kernels/cpu/engine.h"
 #include "kernels/cpu/integer_gemm.h"
 #include "kernels/cpu/matmul.h"
@@ -45,9 +46,7 @@ void ScaleRow(const int32_t* c, const float* partial, float row_scale, const flo
               int64_t count, bool accumulate, float* out) {
   for (int64_t j = 0; j < count; j += kLanes) {
     const int64_t left = count - j;
-    Int16 sums;
-    std::memcpy(&sums, c + j, sizeof(sums));
-    Float16 value = ToFloat(sums);
+    Float16 value = ToFloat(LoadInt(c + j));
     if (partial != nullptr) value = Load(partial + j) + value;
     Float16 scale = Broadcast(row_scale);
     if (column_scale != nullptr) scale = scale * LoadUpTo(column_scale + j, left);
@@ -69,13 +68,18 @@ int64_t RoundUp(int64_t value) {
   return (value + kLanes - 1) / kLanes * kLanes;
 }
 
+// critical_weights: of this tile's columns, [critical count, ldc].
 void StoreTile(const IntegerProblem& p, const Tile& tile, const int32_t* c, const float* partial,
-               int64_t ldc) {
+               const float* critical_weights, int64_t ldc) {
+  const int32_t critical = p.critical.count;
   for (int64_t i = 0; i < tile.rows; ++i) {
     ScaleRow(c + i * ldc, partial != nullptr ? partial + i * ldc : nullptr,
              p.row_scale[tile.row + i],
              p.column_scale != nullptr ? p.column_scale + tile.column : nullptr, tile.columns,
              p.accumulate, p.out + (tile.row + i) * p.n + tile.column);
+    if (critical == 0) continue;
+    AddCriticalRow(p.critical.values + (tile.row + i) * critical, critical_weights, critical, ldc,
+                   tile.columns, p.out + (tile.row + i) * p.n + tile.column);
   }
 }
 
@@ -100,7 +104,7 @@ void CpuEngine::IntegerDots(const IntegerProblem& p) {
         const float scale = p.row_scale[i] * column_scale;
         const float value = scale * DotValue(p.a + i * p.k, p.b + j * p.k, p.k);
         float* out = p.out + i * p.n + j;
-        *out = p.accumulate ? *out + value : value;
+        *out = AddCriticalOutput(p, i, j, p.accumulate ? *out + value : value);
       }
     }
   });
@@ -119,11 +123,17 @@ void CpuEngine::IntegerMatmul(const IntegerProblem& p) {
     const GemmShape shape{tile.rows, tile.columns,  depth, p.k, p.b_transposed ? p.k : p.n,
                           ldc,       p.b_transposed};
     const size_t sum_bytes = static_cast<size_t>(cells) * sizeof(int32_t);
-    char* scratch = WorkerScratch(worker, sum_bytes * (split ? 2 : 1) + IntegerPartScratch(shape));
+    const size_t critical_bytes =
+        static_cast<size_t>(p.critical.count) * static_cast<size_t>(ldc) * sizeof(float);
+    const size_t kept_bytes = sum_bytes * (split ? 2 : 1) + critical_bytes;
+    char* scratch = WorkerScratch(worker, kept_bytes + IntegerPartScratch(shape));
     if (scratch == nullptr) return;
     auto* c = reinterpret_cast<int32_t*>(scratch);
-    float* partial = split ? reinterpret_cast<float*>(scratch + sum_bytes) : nullptr;
-    char* rest = scratch + sum_bytes * (split ? 2 : 1);
+    auto* critical_weights = reinterpret_cast<float*>(scratch + sum_bytes);
+    float* partial =
+        split ? reinterpret_cast<float*>(scratch + sum_bytes + critical_bytes) : nullptr;
+    char* rest = scratch + kept_bytes;
+    GatherCriticalWeights(p, tile.column, tile.columns, ldc, critical_weights);
     if (split) std::memset(partial, 0, sum_bytes);
     const int8_t* b = p.b + tile.column * (p.b_transposed ? p.k : 1);
     for (int64_t k = 0; k < p.k; k += kMaxIntegerSum) {
@@ -133,7 +143,7 @@ void CpuEngine::IntegerMatmul(const IntegerProblem& p) {
       if (!MultiplyPart(worker, part, p.a + tile.row * p.k + k, b_part, c, rest)) return;
       if (k + part.k < p.k) AddSums(c, cells, partial);
     }
-    StoreTile(p, tile, c, partial, ldc);
+    StoreTile(p, tile, c, partial, critical_weights, ldc);
   });
 }
 

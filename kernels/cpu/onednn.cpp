@@ -120,8 +120,11 @@ void PrepareOneDnnThread() {
   omp_set_num_threads(1);
 }
 
+// What oneDNN will use, which its environment variables may limit, not what the processor has. The
+// values are sets of bits, each instruction set holding those it builds on.
 bool OneDnnIntegerIsExact() {
-  return __builtin_cpu_supports("avx512vnni");
+  constexpr int kNeeded = dnnl_cpu_isa_avx512_core_vnni;
+  return (static_cast<int>(dnnl_get_effective_cpu_isa()) & kNeeded) == kNeeded;
 }
 
 OneDnn::~OneDnn() = default;

@@ -23,7 +23,7 @@ struct GemmShape {
 void PrepareOneDnnThread();
 
 // Whether oneDNN's products of INT8 with INT8 are exact here: with AVX512-VNNI and AMX they are;
-// older instruction sets add pairs of products in saturating 16 bits.
+// with older instruction sets it adds pairs of products in saturating 16 bits.
 bool OneDnnIntegerIsExact();
 
 // The primitives one thread has used, kept because making one is slow.

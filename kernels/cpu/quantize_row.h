@@ -29,8 +29,9 @@ QFT_INLINE int32_t RowAbsMaxBits(const float* x, int64_t cols) {
 // scale = absmax / 127 and codes = round(x * (127 / absmax)), ties to even. A row that is zero or
 // too small for 127 / absmax to be finite gets scale 0 and codes 0; one that holds a NaN or an
 // infinity gets a NaN scale and codes 0.
-QFT_INLINE void QuantizeRowNearest(const float* x, int64_t cols, int8_t* codes, float* scale) {
-  const int32_t bits = RowAbsMaxBits(x, cols);
+// `bits`: the pattern of absmax; codes of values above it are undefined.
+QFT_INLINE void QuantizeRowWithin(const float* x, int64_t cols, int32_t bits, int8_t* codes,
+                                  float* scale) {
   float absmax;
   std::memcpy(&absmax, &bits, sizeof(absmax));
   const bool finite = bits < 0x7f800000;
@@ -51,11 +52,45 @@ QFT_INLINE void QuantizeRowNearest(const float* x, int64_t cols, int8_t* codes, 
   }
 }
 
+QFT_INLINE void QuantizeRowNearest(const float* x, int64_t cols, int8_t* codes, float* scale) {
+  QuantizeRowWithin(x, cols, RowAbsMaxBits(x, cols), codes, scale);
+}
+
+// Bit pattern of the largest magnitude of the row without its critical columns.
+QFT_INLINE int32_t OrdinaryAbsMaxBits(const float* x, int64_t cols,
+                                      const CriticalFeatures& critical) {
+  int32_t largest = 0;
+  int64_t begin = 0;
+  for (int32_t i = 0; i <= critical.count; ++i) {
+    const int64_t end = i < critical.count ? critical.columns[i] : cols;
+    const int32_t bits = RowAbsMaxBits(x + begin, end - begin);
+    largest = bits > largest ? bits : largest;
+    begin = end + 1;
+  }
+  return largest;
+}
+
+// As QuantizeRowNearest, with the critical values of row `r` apart.
+QFT_INLINE void QuantizeRowCritical(const float* x, int64_t cols, int64_t r,
+                                    const CriticalFeatures& critical, int8_t* codes, float* scale) {
+  QuantizeRowWithin(x, cols, OrdinaryAbsMaxBits(x, cols, critical), codes, scale);
+  float* values = critical.values + r * critical.count;
+  for (int32_t i = 0; i < critical.count; ++i) {
+    values[i] = x[critical.columns[i]];
+    codes[critical.columns[i]] = 0;
+  }
+}
+
 // Writes row `r` of `out`, kI8 or kF32. `x` may be that row itself when out is kF32.
 QFT_INLINE void StoreOperandRow(const float* x, int64_t r, const Operand& out) {
   const int64_t offset = r * out.cols;
   if (out.dtype == DType::kI8) {
-    QuantizeRowNearest(x, out.cols, static_cast<int8_t*>(out.data) + offset, out.scales + r);
+    int8_t* codes = static_cast<int8_t*>(out.data) + offset;
+    if (out.critical.count == 0) {
+      QuantizeRowNearest(x, out.cols, codes, out.scales + r);
+    } else {
+      QuantizeRowCritical(x, out.cols, r, out.critical, codes, out.scales + r);
+    }
   } else {
     float* row = static_cast<float*>(out.data) + offset;
     if (row != x) std::memcpy(row, x, static_cast<size_t>(out.cols) * sizeof(float));

@@ -29,10 +29,9 @@ QFT_INLINE Float16 LoadFolded(const Source& dy, int64_t row, int64_t column) {
 template <int kCount>
 QFT_INLINE void RaiseLargest(const Source& dy, int64_t row, int32_t* largest) {
   for (int64_t c = 0; c < dy.cols; c += kLanes) {
-    Int16 v;
-    std::memcpy(&v, largest + c, sizeof(v));
+    Int16 v = LoadInt(largest + c);
     for (int i = 0; i < kCount; ++i) v = MaxInt(Bits(Abs(LoadFolded(dy, row + i, c))), v);
-    std::memcpy(largest + c, &v, sizeof(v));
+    StoreInt(largest + c, v);
   }
 }
 
@@ -52,7 +51,7 @@ QFT_INLINE void QuantizeTileRow(const Source& dy, int64_t row, int64_t column,
   for (int64_t i = 0; i < kTile && column + i < dy.cols; i += kLanes) {
     const Float16 inverse = LoadUpTo(inverses + column + i, dy.cols - column - i);
     const Float16 scaled = LoadFolded(dy, row, column + i) * inverse;
-    const Float16 x = Select(inverse > Broadcast(0.0f), scaled, Broadcast(0.0f));
+    const Float16 x = FromBits(Bits(scaled) & Less(Broadcast(0.0f), inverse));
     const Int16 rounded = rounding == Rounding::kNearest
                               ? RoundToInt(x)
                               : RoundStochastic16(x, LoadHalves(words, static_cast<int>(i)));
@@ -84,8 +83,13 @@ void StoreTransposed(const int8_t* codes, int64_t count, int64_t cols, int8_t* o
                      int64_t out_stride) {
   for (int64_t r = 0; r < count; r += kLanes) {
     for (int64_t c = 0; c < cols; c += kLanes) {
+      const int8_t* in = codes + r * kTile + c;
+      if (r + kLanes <= count && c + kLanes <= cols) {
+        Transpose16(in, kTile, out + c * out_stride + r, out_stride);
+        continue;
+      }
       int8_t block[kLanes * kLanes];
-      Transpose16(codes + r * kTile + c, kTile, block, kLanes);
+      Transpose16(in, kTile, block, kLanes);
       const int64_t rows_here = count - r < kLanes ? count - r : kLanes;
       for (int64_t i = 0; i < kLanes && c + i < cols; ++i) {
         std::memcpy(out + (c + i) * out_stride + r, block + i * kLanes,

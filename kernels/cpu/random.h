@@ -39,14 +39,10 @@ QFT_INLINE Uint64x8 BroadcastWide(uint64_t x) {
 QFT_INLINE Uint64x8 MultiplyLow(Uint64x8 v, uint32_t factor) {
 #if defined(__AVX512F__)
   return (Uint64x8)_mm512_mul_epu32((__m512i)v, _mm512_set1_epi64(factor));
-#elif defined(__AVX2__)
-  union {
-    Uint64x8 v;
-    __m256i half[2];
-  } u{v};
-  u.half[0] = _mm256_mul_epu32(u.half[0], _mm256_set1_epi64x(factor));
-  u.half[1] = _mm256_mul_epu32(u.half[1], _mm256_set1_epi64x(factor));
-  return u.v;
+#elif defined(QFT_HALVES)
+  Halves u{.i = (Int16)v};
+  for (int h = 0; h < 2; ++h) u.in[h] = _mm256_mul_epu32(u.in[h], _mm256_set1_epi64x(factor));
+  return (Uint64x8)u.i;
 #else
   return (v & BroadcastWide(0xffffffffu)) * BroadcastWide(factor);
 #endif
@@ -56,6 +52,11 @@ QFT_INLINE Uint64x8 MultiplyLow(Uint64x8 v, uint32_t factor) {
 QFT_INLINE Uint64x8 UnpackEven(Uint64x8 a, Uint64x8 b) {
 #if defined(__AVX512F__)
   return (Uint64x8)_mm512_unpacklo_epi64((__m512i)a, (__m512i)b);
+#elif defined(QFT_HALVES)
+  const Halves ua{.i = (Int16)a};
+  Halves u{.i = (Int16)b};
+  for (int h = 0; h < 2; ++h) u.in[h] = _mm256_unpacklo_epi64(ua.in[h], u.in[h]);
+  return (Uint64x8)u.i;
 #else
   return Uint64x8{a[0], b[0], a[2], b[2], a[4], b[4], a[6], b[6]};
 #endif
@@ -63,6 +64,11 @@ QFT_INLINE Uint64x8 UnpackEven(Uint64x8 a, Uint64x8 b) {
 QFT_INLINE Uint64x8 UnpackOdd(Uint64x8 a, Uint64x8 b) {
 #if defined(__AVX512F__)
   return (Uint64x8)_mm512_unpackhi_epi64((__m512i)a, (__m512i)b);
+#elif defined(QFT_HALVES)
+  const Halves ua{.i = (Int16)a};
+  Halves u{.i = (Int16)b};
+  for (int h = 0; h < 2; ++h) u.in[h] = _mm256_unpackhi_epi64(ua.in[h], u.in[h]);
+  return (Uint64x8)u.i;
 #else
   return Uint64x8{a[1], b[1], a[3], b[3], a[5], b[5], a[7], b[7]};
 #endif
@@ -88,10 +94,8 @@ QFT_INLINE void RandomWords(const RandomKeys& keys, uint64_t block, uint32_t* wo
   const Uint64x8 low = BroadcastWide(0xffffffffu);
   const Uint64x8 first = (c0 & low) | (c1 << 32);
   const Uint64x8 second = (c2 & low) | (c3 << 32);
-  const Uint64x8 even = UnpackEven(first, second);
-  const Uint64x8 odd = UnpackOdd(first, second);
-  std::memcpy(words, &even, sizeof(even));
-  std::memcpy(words + kLanes, &odd, sizeof(odd));
+  StoreInt(reinterpret_cast<int32_t*>(words), (Int16)UnpackEven(first, second));
+  StoreInt(reinterpret_cast<int32_t*>(words) + kLanes, (Int16)UnpackOdd(first, second));
 }
 
 QFT_INLINE Uint16 LoadWords(const uint32_t* words) {
@@ -106,13 +110,11 @@ QFT_INLINE Int16 LoadHalves(const uint32_t* words, int index) {
   std::memcpy(&halves, reinterpret_cast<const char*>(words) + 2 * index, sizeof(halves));
 #if defined(__AVX512F__)
   return (Int16)_mm512_cvtepu16_epi32((__m256i)halves);
-#elif defined(__AVX2__)
-  union {
-    __m256i half[2];
-    Int16 v;
-  } u{{_mm256_cvtepu16_epi32(_mm256_castsi256_si128((__m256i)halves)),
-       _mm256_cvtepu16_epi32(_mm256_extracti128_si256((__m256i)halves, 1))}};
-  return u.v;
+#elif defined(QFT_HALVES)
+  Halves u;
+  u.in[0] = _mm256_cvtepu16_epi32(_mm256_castsi256_si128((__m256i)halves));
+  u.in[1] = _mm256_cvtepu16_epi32(_mm256_extracti128_si256((__m256i)halves, 1));
+  return u.i;
 #else
   return __builtin_convertvector(halves, Int16);
 #endif
@@ -124,7 +126,7 @@ QFT_INLINE Uint16 ToUnsigned(Float16 v) {
   return (Uint16)_mm512_cvttps_epu32((__m512)v);
 #else
   const Float16 half_range = Broadcast(2147483648.0f);
-  const Int16 upper = v >= half_range;
+  const Int16 upper = ~Less(v, half_range);
   const Int16 low = TruncateToInt(v - FromBits(Bits(half_range) & upper));
   return (Uint16)(low ^ (upper & BroadcastInt(INT32_MIN)));
 #endif
@@ -136,7 +138,8 @@ QFT_INLINE Int16 AddOneWhereLess(Int16 v, Uint16 a, Uint16 b) {
   return (Int16)_mm512_mask_sub_epi32((__m512i)v, _mm512_cmplt_epu32_mask((__m512i)a, (__m512i)b),
                                       (__m512i)v, _mm512_set1_epi32(-1));
 #else
-  return v - (Int16)(a < b);
+  const Int16 bias = BroadcastInt(INT32_MIN);  // makes unsigned order signed order
+  return v - LessInt((Int16)a ^ bias, (Int16)b ^ bias);
 #endif
 }
 
@@ -154,7 +157,7 @@ QFT_INLINE Int16 RoundStochastic32(Float16 x, Uint16 random) {
 
 // To nearest, ties to even. |v| < 2^23.
 QFT_INLINE Int16 RoundFixed(Float16 v) {
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
   return RoundToInt(v);
 #else
   const Int16 sign = Bits(v) & BroadcastInt(INT32_MIN);

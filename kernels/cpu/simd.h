@@ -25,12 +25,46 @@ typedef int32_t Int16 __attribute__((vector_size(64)));
 typedef uint32_t Uint16 __attribute__((vector_size(64)));
 typedef int8_t Byte16 __attribute__((vector_size(16)));
 
+#if defined(__AVX2__) && !defined(__AVX512F__)
+#define QFT_HALVES 1
+// With vectors of 32 bytes GCC halves the arithmetic of one of 64 by itself, but compares, converts
+// and stores it lane by lane: those go through here.
+union Halves {
+  Float16 f;
+  Int16 i;
+  __m256 fp[2];
+  __m256i in[2];
+};
+#endif
+
 QFT_INLINE Float16 Load(const float* p) {
   Float16 v;
   std::memcpy(&v, p, sizeof(v));
   return v;
 }
-QFT_INLINE void Store(float* p, Float16 v) { std::memcpy(p, &v, sizeof(v)); }
+QFT_INLINE void Store(float* p, Float16 v) {
+#if defined(QFT_HALVES)
+  const Halves u{v};
+  _mm256_storeu_ps(p, u.fp[0]);
+  _mm256_storeu_ps(p + 8, u.fp[1]);
+#else
+  std::memcpy(p, &v, sizeof(v));
+#endif
+}
+QFT_INLINE Int16 LoadInt(const int32_t* p) {
+  Int16 v;
+  std::memcpy(&v, p, sizeof(v));
+  return v;
+}
+QFT_INLINE void StoreInt(int32_t* p, Int16 v) {
+#if defined(QFT_HALVES)
+  const Halves u{.i = v};
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), u.in[0]);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 8), u.in[1]);
+#else
+  std::memcpy(p, &v, sizeof(v));
+#endif
+}
 
 // Loads `count` < 16 lanes, the others 0.
 QFT_INLINE Float16 LoadPartial(const float* p, int64_t count) {
@@ -57,25 +91,67 @@ QFT_INLINE Int16 BroadcastInt(int32_t x) {
   return Int16{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
 }
 
-QFT_INLINE Int16 Bits(Float16 v) { return (Int16)v; }
-QFT_INLINE Float16 FromBits(Int16 v) { return (Float16)v; }
+QFT_INLINE Int16 Bits(Float16 v) {
+  return (Int16)v;
+}
+QFT_INLINE Float16 FromBits(Int16 v) {
+  return (Float16)v;
+}
 
 // a * b + c with one rounding.
 QFT_INLINE Float16 Fma(Float16 a, Float16 b, Float16 c) {
 #if defined(__AVX512F__)
   return (Float16)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif defined(__FMA__)
-  union {
-    Float16 v;
-    __m256 half[2];
-  } ua{a}, ub{b}, uc{c};
-  uc.half[0] = _mm256_fmadd_ps(ua.half[0], ub.half[0], uc.half[0]);
-  uc.half[1] = _mm256_fmadd_ps(ua.half[1], ub.half[1], uc.half[1]);
-  return uc.v;
+#elif defined(QFT_HALVES)
+  const Halves ua{a}, ub{b};
+  Halves u{c};
+  for (int h = 0; h < 2; ++h) u.fp[h] = _mm256_fmadd_ps(ua.fp[h], ub.fp[h], u.fp[h]);
+  return u.f;
 #else
   Float16 r;
   for (int i = 0; i < kLanes; ++i) r[i] = __builtin_fmaf(a[i], b[i], c[i]);
   return r;
+#endif
+}
+
+// Masks: all bits of a lane, or none.
+QFT_INLINE Int16 Less(Float16 a, Float16 b) {
+#if defined(QFT_HALVES)
+  const Halves ua{a};
+  Halves u{b};
+  for (int h = 0; h < 2; ++h) u.fp[h] = _mm256_cmp_ps(ua.fp[h], u.fp[h], _CMP_LT_OQ);
+  return u.i;
+#else
+  return a < b;
+#endif
+}
+QFT_INLINE Int16 IsNumber(Float16 v) {
+#if defined(QFT_HALVES)
+  Halves u{v};
+  for (int h = 0; h < 2; ++h) u.fp[h] = _mm256_cmp_ps(u.fp[h], u.fp[h], _CMP_ORD_Q);
+  return u.i;
+#else
+  return v == v;
+#endif
+}
+QFT_INLINE Int16 LessInt(Int16 a, Int16 b) {
+#if defined(QFT_HALVES)
+  const Halves ua{.i = a};
+  Halves u{.i = b};
+  for (int h = 0; h < 2; ++h) u.in[h] = _mm256_cmpgt_epi32(u.in[h], ua.in[h]);
+  return u.i;
+#else
+  return a < b;
+#endif
+}
+QFT_INLINE Int16 EqualInt(Int16 a, Int16 b) {
+#if defined(QFT_HALVES)
+  const Halves ua{.i = a};
+  Halves u{.i = b};
+  for (int h = 0; h < 2; ++h) u.in[h] = _mm256_cmpeq_epi32(u.in[h], ua.in[h]);
+  return u.i;
+#else
+  return a == b;
 #endif
 }
 
@@ -86,6 +162,11 @@ QFT_INLINE Float16 Select(Int16 mask, Float16 yes, Float16 no) {
 QFT_INLINE Float16 Max(Float16 a, Float16 b) {
 #if defined(__AVX512F__)
   return (Float16)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(QFT_HALVES)
+  const Halves ua{a};
+  Halves u{b};
+  for (int h = 0; h < 2; ++h) u.fp[h] = _mm256_max_ps(ua.fp[h], u.fp[h]);
+  return u.f;
 #else
   return Select(a > b, a, b);
 #endif
@@ -93,14 +174,26 @@ QFT_INLINE Float16 Max(Float16 a, Float16 b) {
 QFT_INLINE Float16 Min(Float16 a, Float16 b) {
 #if defined(__AVX512F__)
   return (Float16)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(QFT_HALVES)
+  const Halves ua{a};
+  Halves u{b};
+  for (int h = 0; h < 2; ++h) u.fp[h] = _mm256_min_ps(ua.fp[h], u.fp[h]);
+  return u.f;
 #else
   return Select(a < b, a, b);
 #endif
 }
-QFT_INLINE Float16 Abs(Float16 v) { return FromBits(Bits(v) & BroadcastInt(0x7fffffff)); }
+QFT_INLINE Float16 Abs(Float16 v) {
+  return FromBits(Bits(v) & BroadcastInt(0x7fffffff));
+}
 QFT_INLINE Int16 MaxInt(Int16 a, Int16 b) {
 #if defined(__AVX512F__)
   return (Int16)_mm512_max_epi32((__m512i)a, (__m512i)b);
+#elif defined(QFT_HALVES)
+  const Halves ua{.i = a};
+  Halves u{.i = b};
+  for (int h = 0; h < 2; ++h) u.in[h] = _mm256_max_epi32(ua.in[h], u.in[h]);
+  return u.i;
 #else
   const Int16 mask = a > b;
   return (mask & a) | (~mask & b);
@@ -118,26 +211,45 @@ QFT_INLINE Int16 AbsInt(Int16 v) {
 QFT_INLINE Int16 RoundToInt(Float16 v) {
 #if defined(__AVX512F__)
   return (Int16)_mm512_cvtps_epi32((__m512)v);
+#elif defined(QFT_HALVES)
+  Halves u{v};
+  for (int h = 0; h < 2; ++h) u.in[h] = _mm256_cvtps_epi32(u.fp[h]);
+  return u.i;
 #else
   const Float16 magic = Broadcast(12582912.0f);  // 1.5 * 2^23
   return Bits(v + magic) - Bits(magic);
 #endif
 }
 // Towards zero. |v| < 2^31.
-QFT_INLINE Int16 TruncateToInt(Float16 v) { return __builtin_convertvector(v, Int16); }
-QFT_INLINE Float16 ToFloat(Int16 v) { return __builtin_convertvector(v, Float16); }
+QFT_INLINE Int16 TruncateToInt(Float16 v) {
+#if defined(QFT_HALVES)
+  Halves u{v};
+  for (int h = 0; h < 2; ++h) u.in[h] = _mm256_cvttps_epi32(u.fp[h]);
+  return u.i;
+#else
+  return __builtin_convertvector(v, Int16);
+#endif
+}
+QFT_INLINE Float16 ToFloat(Int16 v) {
+#if defined(QFT_HALVES)
+  Halves u{.i = v};
+  for (int h = 0; h < 2; ++h) u.fp[h] = _mm256_cvtepi32_ps(u.in[h]);
+  return u.f;
+#else
+  return __builtin_convertvector(v, Float16);
+#endif
+}
 
 // Codes are widened and narrowed by instructions of each set: left to the compiler they go through
 // single lanes. Values to narrow fit 8 bits.
 QFT_INLINE Int16 WidenCodes(Byte16 v) {
 #if defined(__AVX512F__)
   return (Int16)_mm512_cvtepi8_epi32((__m128i)v);
-#elif defined(__AVX2__)
-  union {
-    __m256i half[2];
-    Int16 v;
-  } u{{_mm256_cvtepi8_epi32((__m128i)v), _mm256_cvtepi8_epi32(_mm_srli_si128((__m128i)v, 8))}};
-  return u.v;
+#elif defined(QFT_HALVES)
+  Halves u;
+  u.in[0] = _mm256_cvtepi8_epi32((__m128i)v);
+  u.in[1] = _mm256_cvtepi8_epi32(_mm_srli_si128((__m128i)v, 8));
+  return u.i;
 #else
   return __builtin_convertvector(v, Int16);
 #endif
@@ -145,13 +257,10 @@ QFT_INLINE Int16 WidenCodes(Byte16 v) {
 QFT_INLINE Byte16 NarrowCodes(Int16 v) {
 #if defined(__AVX512F__)
   return (Byte16)_mm512_cvtepi32_epi8((__m512i)v);
-#elif defined(__AVX2__)
-  union {
-    Int16 v;
-    __m256i half[2];
-  } u{v};
+#elif defined(QFT_HALVES)
+  const Halves u{.i = v};
   // Packing works within halves of 128 bits: put its four parts back in order.
-  const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(u.half[0], u.half[1]), 0xd8);
+  const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(u.in[0], u.in[1]), 0xd8);
   return (Byte16)_mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
 #else
   return __builtin_convertvector(v, Byte16);
@@ -219,8 +328,8 @@ QFT_INLINE Float16 Exp(Float16 x) {
   p = Fma(p, r, Broadcast(1.0f));
   p = Fma(p, r, Broadcast(1.0f));
   const Float16 scaled = FromBits(Bits(p) + (n << 23));
-  const Float16 result = Select(x < Broadcast(-87.33654f), Broadcast(0.0f), scaled);
-  return Select(x == x, result, x);
+  const Float16 result = Select(Less(x, Broadcast(-87.33654f)), Broadcast(0.0f), scaled);
+  return Select(IsNumber(x), result, x);
 }
 
 }  // namespace qft::QFT_ISA

@@ -35,8 +35,7 @@ namespace {
 StatusOr<std::unique_ptr<qft::PreparedSave>> Prepare(qft::Session& session, const char* folder,
                                                      size_t folder_length, const void* blob,
                                                      size_t blob_length) {
-  QFT_ASSIGN_OR_RETURN(const std::string_view path,
-                       qft::ReadPath("folder", folder, folder_length));
+  QFT_ASSIGN_OR_RETURN(const std::string_view path, qft::ReadPath("folder", folder, folder_length));
   QFT_ASSIGN_OR_RETURN(const std::string_view bytes, qft::ReadBytes("blob", blob, blob_length));
   return qft::PreparedSave::Prepare(session, qft::PosixFileSystem(), std::string(path),
                                     std::string(bytes));
@@ -67,11 +66,12 @@ qft_status qft_save_commit(qft_save* save, qft_error** error) {
   });
 }
 
-void qft_save_destroy(qft_save* save) { qft::RemoveHandle<SaveObject>(save); }
+void qft_save_destroy(qft_save* save) {
+  qft::RemoveHandle<SaveObject>(save);
+}
 
 qft_status qft_session_save(qft_session* session, const char* folder, size_t folder_length,
-                            const void* blob, size_t blob_length, int64_t keep,
-                            qft_error** error) {
+                            const void* blob, size_t blob_length, int64_t keep, qft_error** error) {
   return qft::Guard(error, [&]() -> Status {
     QFT_ASSIGN_OR_RETURN(const auto object, Exclusive<SessionObject>::Lock(session));
     if (keep < 0) {
@@ -142,8 +142,7 @@ qft_status qft_session_restore(qft_session* session, const qft_checkpoint* check
   return qft::Guard(error, [&]() -> Status {
     QFT_ASSIGN_OR_RETURN(const auto object, Exclusive<SessionObject>::Lock(session));
     QFT_ASSIGN_OR_RETURN(const auto files, Shared<CheckpointFiles>::Lock(checkpoint));
-    QFT_RETURN_IF_ERROR(
-        qft::RestoreCheckpoint(object->get(), qft::PosixFileSystem(), *files));
+    QFT_RETURN_IF_ERROR(qft::RestoreCheckpoint(object->get(), qft::PosixFileSystem(), *files));
     object->step = object->get().step();
     return absl::OkStatus();
   });

@@ -6,8 +6,8 @@
 namespace qft {
 
 struct DecoderObject {
-  qft_session* session = nullptr;          // looked up at each use, so a destroyed one is STALE
-  std::shared_ptr<SessionObject> engine;   // keeps the engine that owns the cache's memory alive
+  qft_session* session = nullptr;         // looked up at each use, so a destroyed one is STALE
+  std::shared_ptr<SessionObject> engine;  // keeps the engine that owns the cache's memory alive
   std::unique_ptr<Decoder> decoder;
 };
 
@@ -47,9 +47,9 @@ qft_status qft_decoder_feed(qft_decoder* decoder, const int32_t* token_ids, int6
     QFT_RETURN_IF_ERROR(qft::RequireNotNull("token_ids", token_ids));
     const int64_t vocabulary = owner->get().model().config().vocab_size;
     if (logits != nullptr && logits_capacity < static_cast<size_t>(vocabulary)) {
-      return qft::MakeError(qft::ErrorCode::kShape,
-                            absl::StrCat("logits has ", logits_capacity, " elements, needed are ",
-                                         vocabulary));
+      return qft::MakeError(
+          qft::ErrorCode::kShape,
+          absl::StrCat("logits has ", logits_capacity, " elements, needed are ", vocabulary));
     }
     return object->decoder->Feed(owner->get(), token_ids, count, logits);
   });
@@ -63,6 +63,8 @@ qft_status qft_decoder_reset(qft_decoder* decoder, qft_error** error) {
   });
 }
 
-void qft_decoder_destroy(qft_decoder* decoder) { qft::RemoveHandle<DecoderObject>(decoder); }
+void qft_decoder_destroy(qft_decoder* decoder) {
+  qft::RemoveHandle<DecoderObject>(decoder);
+}
 
 }  // extern "C"

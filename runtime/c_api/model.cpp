@@ -54,7 +54,9 @@ qft_status qft_model_create_random(const char* config_json, size_t config_length
   });
 }
 
-void qft_model_destroy(qft_model* model) { qft::RemoveHandle<ModelObject>(model); }
+void qft_model_destroy(qft_model* model) {
+  qft::RemoveHandle<ModelObject>(model);
+}
 
 qft_status qft_model_get_tensor_count(const qft_model* model, int64_t* count, qft_error** error) {
   return qft::Guard(error, [&]() -> Status {

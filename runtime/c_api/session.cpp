@@ -21,8 +21,8 @@ StatusOr<std::vector<BatchView>> ReadBatches(const qft_batch* batches, int64_t c
   std::vector<BatchView> views;
   views.reserve(structs.size());
   for (const qft_batch& batch : structs) {
-    views.push_back({batch.tokens, batch.token_ids, batch.targets, batch.loss_weights,
-                     batch.document_ids});
+    views.push_back(
+        {batch.tokens, batch.token_ids, batch.targets, batch.loss_weights, batch.document_ids});
   }
   return views;
 }
@@ -108,21 +108,31 @@ qft_status qft_session_open(const qft_model* model, const qft_config* config,
     }
     auto object = std::make_shared<SessionObject>();
     object->user = OwnUser(in);
-    QFT_ASSIGN_OR_RETURN(
-        object->session,
-        qft::Session::Open(model_object->model, *settings, MakeLog(in.log, in.user)));
+    QFT_ASSIGN_OR_RETURN(object->session, qft::Session::Open(model_object->model, *settings,
+                                                             MakeLog(in.log, in.user)));
     *session = qft::AddHandle(std::move(object));
     return absl::OkStatus();
   });
 }
 
-void qft_session_destroy(qft_session* session) { qft::RemoveHandle<SessionObject>(session); }
+void qft_session_destroy(qft_session* session) {
+  qft::RemoveHandle<SessionObject>(session);
+}
 
 qft_status qft_session_check_learning_rate(const qft_session* session, double learning_rate,
                                            qft_error** error) {
   return qft::Guard(error, [&]() -> Status {
     QFT_ASSIGN_OR_RETURN(const auto object, qft::Shared<SessionObject>::Lock(session));
     return object->session->CheckLearningRate(learning_rate);
+  });
+}
+
+qft_status qft_session_calibrate(qft_session* session, const qft_batch* batches, int64_t count,
+                                 qft_error** error) {
+  return qft::Guard(error, [&]() -> Status {
+    QFT_ASSIGN_OR_RETURN(const auto object, Exclusive<SessionObject>::Lock(session));
+    QFT_ASSIGN_OR_RETURN(const std::vector<BatchView> views, qft::ReadBatches(batches, count));
+    return object->get().Calibrate(views);
   });
 }
 

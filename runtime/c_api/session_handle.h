@@ -18,7 +18,7 @@ struct ModelObject {
 
 struct SessionObject {
   std::unique_ptr<Session> session;
-  std::shared_ptr<void> user;  // the caller's log context, given back when the last use ends
+  std::shared_ptr<void> user;    // the caller's log context, given back when the last use ends
   std::atomic<int64_t> step{0};  // what metrics report while a step runs
 
   Session& get() { return *session; }

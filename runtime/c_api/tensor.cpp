@@ -25,7 +25,6 @@ struct Access {
   TensorPart part;
 };
 
-
 StatusOr<TensorPart> PartOf(int32_t what) {
   switch (what) {
     case QFT_TENSOR_WEIGHT:
@@ -52,8 +51,8 @@ Status CheckShape(const qft_tensor_view& view, const Shape& shape) {
                                        shape.rows, " x ", shape.cols));
   }
   const bool dense_zero = view.strides[0] == 0 && view.strides[1] == 0;
-  const bool dense = matrix ? view.strides[0] == shape.cols && view.strides[1] == 1
-                            : view.strides[0] == 1;
+  const bool dense =
+      matrix ? view.strides[0] == shape.cols && view.strides[1] == 1 : view.strides[0] == 1;
   if (!dense_zero && !dense) return qft::Unsupported("the view is not dense and row-major");
   return absl::OkStatus();
 }

@@ -15,6 +15,14 @@ AttentionShape Llama::attention_shape(int64_t tokens) const {
   return shape;
 }
 
+Operand Llama::AtSite(const Operand& operand, int site, int64_t rows) const {
+  Operand result = FirstRows(operand, rows);
+  result.critical.columns = critical_columns + static_cast<int64_t>(site) * critical_count;
+  result.critical.values = operand.critical.values;
+  result.critical.count = critical_count;
+  return result;
+}
+
 void BlockForward(const Llama& llama, int block, const MicroBatch& batch, const Matrix& x_in,
                   const BlockActivations& activations, const Matrix& x_out) {
   Engine& engine = *llama.engine;
@@ -27,7 +35,8 @@ void BlockForward(const Llama& llama, int block, const MicroBatch& batch, const 
   const auto kv_heads = static_cast<int32_t>(config.kv_heads);
   const auto dim = static_cast<int32_t>(config.head_dim);
 
-  const Operand attention_input = FirstRows(activations.attention_input, tokens);
+  const Operand attention_input =
+      llama.AtSite(activations.attention_input, block, Site::kAttention, tokens);
   const Matrix q = FirstRows(activations.q, tokens);
   const Matrix k = FirstRows(activations.k, tokens);
   const Matrix v = FirstRows(activations.v, tokens);
@@ -50,16 +59,16 @@ void BlockAfterAttention(const Llama& llama, int block, int64_t tokens, const Ma
   const LlamaBlockTensors& w = llama.tensors->blocks[block];
   const auto rows = [tokens](const auto& buffer) { return FirstRows(buffer, tokens); };
   const float epsilon = static_cast<float>(llama.config->rms_norm_epsilon);
-  const Operand o_input = rows(activations.o_input);
+  const Operand o_input = llama.AtSite(activations.o_input, block, Site::kO, tokens);
   const Matrix middle = rows(activations.middle);
   engine.QuantizeRows(rows(activations.attention_output), o_input);
   engine.MatmulForward(o_input, llama.weight(w.o), middle, false);
   engine.Add(middle, x_in);
 
-  const Operand mlp_input = rows(activations.mlp_input);
+  const Operand mlp_input = llama.AtSite(activations.mlp_input, block, Site::kMlp, tokens);
   const Matrix gate = rows(activations.gate);
   const Matrix up = rows(activations.up);
-  const Operand down_input = rows(activations.down_input);
+  const Operand down_input = llama.AtSite(activations.down_input, block, Site::kDown, tokens);
   engine.RmsNormForward(middle, llama.norm(w.mlp_norm), epsilon, mlp_input, activations.mlp_rstd);
   engine.MatmulForward(mlp_input, llama.weight(w.gate), gate, false);
   engine.MatmulForward(mlp_input, llama.weight(w.up), up, false);
@@ -94,9 +103,10 @@ void BlockBackward(const Llama& llama, int block, const MicroBatch& batch, const
   const Matrix inner = rows(workspace.inner);
   const Matrix gate = rows(activations.gate);
   const Matrix up = rows(activations.up);
-  const Operand mlp_input = rows(activations.mlp_input);
+  const Operand mlp_input = llama.AtSite(activations.mlp_input, block, Site::kMlp, tokens);
   const Matrix hidden = rows(workspace.hidden);
-  linear(w.down, residual, rows(activations.down_input), inner, false);
+  linear(w.down, residual, llama.AtSite(activations.down_input, block, Site::kDown, tokens), inner,
+         false);
   engine.SwigluBackward(gate, up, inner, gate, up);
   linear(w.gate, gate, mlp_input, hidden, false);
   linear(w.up, up, mlp_input, hidden, true);
@@ -108,9 +118,10 @@ void BlockBackward(const Llama& llama, int block, const MicroBatch& batch, const
   const Matrix dq = rows(workspace.dq);
   const Matrix dk = rows(workspace.dk);
   const Matrix dv = rows(workspace.dv);
-  const Operand attention_input = rows(activations.attention_input);
+  const Operand attention_input =
+      llama.AtSite(activations.attention_input, block, Site::kAttention, tokens);
   const AttentionShape shape = llama.attention_shape(tokens);
-  linear(w.o, residual, rows(activations.o_input), query, false);
+  linear(w.o, residual, llama.AtSite(activations.o_input, block, Site::kO, tokens), query, false);
   engine.AttentionBackward(shape, batch.document_start, rows(activations.q), rows(activations.k),
                            rows(activations.v), rows(activations.attention_output),
                            activations.log_sum_exp, query, dq, dk, dv, workspace.attention_scratch);

@@ -17,6 +17,15 @@ Operand AllocateOperand(Purpose purpose, int64_t rows, int64_t cols, int64_t sca
   return operand;
 }
 
+// An operand that forward keeps for backward: one scale a row, and critical values.
+Operand AllocateKept(const BufferShape& shape, int64_t cols, Arena& arena) {
+  const Purpose purpose = Purpose::kActivations;
+  Operand operand =
+      AllocateOperand(purpose, shape.tokens, cols, shape.tokens, shape.integer, arena);
+  operand.critical.values = arena.Allocate<float>(purpose, shape.tokens * shape.critical_count);
+  return operand;
+}
+
 }  // namespace
 
 Matrix AllocateMatrix(Purpose purpose, int64_t rows, int64_t cols, Arena& arena) {
@@ -30,9 +39,7 @@ BlockActivations AllocateBlockActivations(const BufferShape& shape, Arena& arena
   const int64_t key = config.kv_heads * config.head_dim;
   const Purpose purpose = Purpose::kActivations;
   const auto matrix = [&](int64_t cols) { return AllocateMatrix(purpose, tokens, cols, arena); };
-  const auto operand = [&](int64_t cols) {
-    return AllocateOperand(purpose, tokens, cols, tokens, shape.integer, arena);
-  };
+  const auto operand = [&](int64_t cols) { return AllocateKept(shape, cols, arena); };
   BlockActivations a;
   a.attention_rstd = arena.Allocate<float>(purpose, tokens);
   a.attention_input = operand(config.hidden_size);
@@ -68,7 +75,7 @@ MicroBatch AllocateMicroBatch(const BufferShape& shape, bool training, Arena& ar
   m.target_logit = floats();
   m.token_loss = floats();
   m.final_rstd = floats();
-  m.head_input = AllocateOperand(purpose, tokens, hidden, tokens, shape.integer, arena);
+  m.head_input = AllocateKept(shape, hidden, arena);
   if (training) {
     m.head_gradient = AllocateMatrix(purpose, tokens, hidden, arena);
     m.residual_gradient = AllocateMatrix(purpose, tokens, hidden, arena);

@@ -61,8 +61,9 @@ struct Workspace {
 
 struct BufferShape {
   const ModelConfig* config = nullptr;
-  int64_t tokens = 0;   // T
-  bool integer = true;  // operands as codes
+  int64_t tokens = 0;          // T
+  bool integer = true;         // operands as codes
+  int32_t critical_count = 0;  // of each kept operand
 };
 
 BlockActivations AllocateBlockActivations(const BufferShape& shape, Arena& arena);

@@ -12,6 +12,10 @@ Weight ChunkOf(const Llama& llama, int64_t chunk) {
   return WeightRows(llama.weight(llama.tensors->head), begin, rows);
 }
 
+Operand HeadInput(const Llama& llama, const MicroBatch& batch) {
+  return llama.AtSite(batch.head_input, llama.head_site(), batch.tokens);
+}
+
 }  // namespace
 
 void EmbedForward(const Llama& llama, const MicroBatch& batch, const Matrix& x) {
@@ -28,13 +32,13 @@ void EmbedBackward(const Llama& llama, const MicroBatch& batch, int64_t row_begi
 void HeadNorm(const Llama& llama, const MicroBatch& batch, const Matrix& x) {
   llama.engine->RmsNormForward(x, llama.norm(llama.tensors->final_norm),
                                static_cast<float>(llama.config->rms_norm_epsilon),
-                               FirstRows(batch.head_input, batch.tokens), batch.final_rstd);
+                               HeadInput(llama, batch), batch.final_rstd);
 }
 
 Matrix HeadLogits(const Llama& llama, const MicroBatch& batch, int64_t chunk) {
   const Weight w = ChunkOf(llama, chunk);
   const Matrix logits = Reshaped(llama.workspace->logits, batch.tokens, w.rows);
-  llama.engine->MatmulForward(FirstRows(batch.head_input, batch.tokens), w, logits, false);
+  llama.engine->MatmulForward(HeadInput(llama, batch), w, logits, false);
   return logits;
 }
 
@@ -55,9 +59,9 @@ void HeadBackward(const Llama& llama, const MicroBatch& batch, int64_t chunk,
   llama.engine->CrossEntropyGradient(logits, chunk * kVocabularyChunk, batch.targets,
                                      batch.loss_weights, batch.row_max, batch.row_sum);
   LinearBackward(
-      llama, {logits, FirstRows(batch.head_input, batch.tokens), ChunkOf(llama, chunk),
-              &(*llama.head_keys)[chunk], batch.token_offset,
-              FirstRows(batch.head_gradient, batch.tokens), chunk != 0, weight_gradient, !first});
+      llama, {logits, HeadInput(llama, batch), ChunkOf(llama, chunk), &(*llama.head_keys)[chunk],
+              batch.token_offset, FirstRows(batch.head_gradient, batch.tokens), chunk != 0,
+              weight_gradient, !first});
 }
 
 void HeadNormBackward(const Llama& llama, const MicroBatch& batch, const Matrix& x,

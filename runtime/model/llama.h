@@ -24,6 +24,10 @@ class GradientAccumulators {
   ~GradientAccumulators() = default;
 };
 
+// Where matmul operands with critical features of their own arise, four a block and the head's.
+enum class Site { kAttention = 0, kO = 1, kMlp = 2, kDown = 3 };
+inline constexpr int kSitesPerBlock = 4;
+
 struct Llama {
   Engine* engine = nullptr;
   const ModelConfig* config = nullptr;
@@ -33,6 +37,9 @@ struct Llama {
   const std::vector<TensorKeys>* head_keys = nullptr;  // by vocabulary chunk
   Workspace* workspace = nullptr;
   bool integer = true;  // form of the matmul operands
+  // Engine memory [4 * blocks + 1, critical_count]: critical features of each site, ascending.
+  const int32_t* critical_columns = nullptr;
+  int32_t critical_count = 0;
 
   const Weight& weight(int tensor) const { return (*states)[tensor].weight; }
   const float* norm(int tensor) const { return static_cast<const float*>(weight(tensor).data); }
@@ -40,6 +47,12 @@ struct Llama {
     return (config->vocab_size + kVocabularyChunk - 1) / kVocabularyChunk;
   }
   AttentionShape attention_shape(int64_t tokens) const;
+  int head_site() const { return kSitesPerBlock * static_cast<int>(tensors->blocks.size()); }
+  // The first rows of a kept operand, with the critical features of its site.
+  Operand AtSite(const Operand& operand, int site, int64_t rows) const;
+  Operand AtSite(const Operand& operand, int block, Site site, int64_t rows) const {
+    return AtSite(operand, kSitesPerBlock * block + static_cast<int>(site), rows);
+  }
 };
 
 // x [T, H] = embedding of the micro-batch's tokens.

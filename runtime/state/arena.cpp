@@ -36,8 +36,8 @@ void* Arena::Allocate(Purpose purpose, int64_t bytes) {
   if (engine_ == nullptr) return nullptr;
   void* data = engine_->Allocate(static_cast<size_t>(rounded));
   if (data == nullptr) {
-    status_ = MakeError(ErrorCode::kOutOfMemory,
-                        absl::StrCat("no memory for ", rounded, " bytes of ", PurposeName(purpose)));
+    status_ = MakeError(ErrorCode::kOutOfMemory, absl::StrCat("no memory for ", rounded,
+                                                              " bytes of ", PurposeName(purpose)));
     return nullptr;
   }
   blocks_.push_back({data, static_cast<size_t>(rounded)});

@@ -1,5 +1,6 @@
 // Every allocation of a session goes through an arena. Without an engine it only adds up: the plan
-// is the allocation code itself run over such a null arena, so a plan cannot drift from what happens.
+// is the allocation code itself run over such a null arena, so a plan cannot drift from what
+// happens.
 #pragma once
 
 #include <cstddef>

@@ -7,7 +7,9 @@ namespace {
 
 constexpr int64_t kAlignment = 64;
 
-int64_t Align(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+int64_t Align(int64_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
 
 int64_t DataBytes(const TensorSpec& spec, bool codes) {
   return Align(spec.elements() * static_cast<int64_t>(codes ? 1 : sizeof(float)));

@@ -1,5 +1,5 @@
-// The gradient stack: backward pushes quantised gradients, the optimizer pops them. Push and pop are
-// O(1): the top of one block of memory moves.
+// The gradient stack: backward pushes quantised gradients, the optimizer pops them. Push and pop
+// are O(1): the top of one block of memory moves.
 #pragma once
 
 #include <cstdint>

@@ -15,7 +15,9 @@ struct TensorState {
 };
 
 // Momentum blocks in a row.
-inline int64_t MomentumBlocks(int64_t cols) { return (cols + kMomentumBlock - 1) / kMomentumBlock; }
+inline int64_t MomentumBlocks(int64_t cols) {
+  return (cols + kMomentumBlock - 1) / kMomentumBlock;
+}
 
 // Allocates the weight, and the momentum if the tensor trains. `int8_states`: quantised tensors get
 // codes and grids, otherwise everything is fp32.

@@ -64,7 +64,8 @@ class HeaderTest(unittest.TestCase):
             "no since tag": (" Since: 0.1. */\nQFT_API const", " */\nQFT_API const"),
             "unknown thread": ("Thread: one.", "Thread: some."),
             "unknown blocks": ("Blocks: no.", "Blocks: maybe."),
-            "malformed version": ("Since: 0.1. */\nQFT_API const", "Since: soon. */\nQFT_API const"),
+            "malformed version": ("Since: 0.1. */\nQFT_API const",
+                                  "Since: soon. */\nQFT_API const"),
             "tag twice": ("Thread: one.", "Thread: one. Thread: any."),
             "unknown error": ("Errors: SHAPE", "Errors: SHAPES"),
             "no comment": ("/* Thread: any, also during a step. Blocks: no. Since: 0.1. */\n", ""),
@@ -79,7 +80,8 @@ class HeaderTest(unittest.TestCase):
             "variadic": ("qft_error** error);", "qft_error** error, ...);"),
             "error not last": (", qft_error** error);", ");"),
             "empty arguments": ("qft_name(void)", "qft_name()"),
-            "enum": ("typedef struct qft_thing qft_thing;", "typedef enum qft_kind { A } qft_kind;"),
+            "enum": ("typedef struct qft_thing qft_thing;",
+                     "typedef enum qft_kind { A } qft_kind;"),
             "void handle": ("typedef struct qft_thing qft_thing;", "typedef void* qft_thing;"),
             "bit-field": ("double rate;", "uint32_t rate : 3;"),
             "union": ("double rate;", "union { double a; float b; } rate;"),
@@ -107,7 +109,8 @@ class ListsTest(unittest.TestCase):
         (self.folder / name).write_text(text, encoding="utf-8")
 
     def check(self):
-        return check_abi.check_lists(*(str(self.folder / n) for n in ("x.h", "symbols.txt", "x.map")))
+        names = ("x.h", "symbols.txt", "x.map")
+        return check_abi.check_lists(*(str(self.folder / name) for name in names))
 
     def test_equal_lists_pass(self):
         self.assertEqual(self.check(), [])

@@ -2,8 +2,8 @@
 # check_isa_symbols.sh NM isa object... isa object...
 # Fails when an object defines a symbol that the linker may share with other objects (weak or
 # unique) and whose name does not carry the object's namespace: the linker keeps any one copy of
-# such a symbol, perhaps one that the processor at hand cannot run. Type information is data and
-# may be shared.
+# such a symbol, perhaps one that the processor at hand cannot run. Type information and references
+# to it are data and may be shared.
 nm=$1
 shift
 isa=
@@ -21,7 +21,7 @@ for argument in "$@"; do
     exit 1
   fi
   checked=$((checked + 1))
-  leaks=$(printf '%s\n' "$symbols" | grep -E ' [WwVvu] ' | grep -vE ' _ZT[IS]' |
+  leaks=$(printf '%s\n' "$symbols" | grep -E ' [WwVvu] ' | grep -vE ' (_ZT[IS]|DW\.ref\.)' |
     grep -v "${#isa}$isa")
   if [ -n "$leaks" ]; then
     printf '%s leaks:\n%s\n' "$argument" "$leaks"

@@ -1,1 +1,132 @@
+#include <cmath>
 
+#include "base/philox.h"
+#include "tests/kernels/test_engine.h"
+
+namespace qft {
+namespace {
+
+TEST(EncodeGradient, RowsAreRoundedLikeOutputGradientsAndAddBack) {
+  constexpr int64_t kRows = 9;
+  constexpr int64_t kCols = 77;
+  std::vector<float> x = TestRandom(1).Floats(kRows * kCols);
+  std::fill_n(x.begin() + 2 * kCols, kCols, 0.0f);
+  x[4 * kCols + 3] = kInfinity;
+  const RandomStream random{{3, 4}, 50};
+  StepState step;
+  step.step = 12;
+  for (const Rounding rounding : {Rounding::kNearest, Rounding::kStochastic}) {
+    ExpectSameEverywhere([&](Engine& engine) {
+      const EngineArray<float> values(engine, x);
+      const EngineArray<int8_t> codes(engine, values.size());
+      const EngineArray<float> grid(engine, kRows);
+      const EngineArray<int8_t> expected_codes(engine, values.size());
+      const EngineArray<float> expected_grid(engine, kRows);
+      const Gradient gradient{codes.data(), grid.data(), DType::kI8, kRows, kCols};
+      engine.EncodeGradient(values.data(), rounding, random, &step, gradient);
+      engine.QuantizeOutputGradient(
+          {values.data(), DType::kF32, kRows, kCols}, nullptr, rounding, random, &step,
+          {expected_codes.data(), expected_grid.data(), DType::kI8, kRows, kCols});
+      EXPECT_EQ(codes.Read(), expected_codes.Read());
+
+      engine.AccumulateGradient(gradient, values.data());
+      const std::vector<float> sums = values.Read();
+      for (size_t i = 0; i < x.size(); ++i) {
+        const float scale = grid.Read()[i / kCols];
+        const float expected = x[i] + scale * static_cast<float>(codes.Read()[i]);
+        EXPECT_TRUE(sums[i] == expected || (std::isnan(sums[i]) && std::isnan(expected))) << i;
+      }
+      Outputs outputs;
+      outputs.Add(codes);
+      outputs.Add(grid);
+      outputs.Add(values);
+      return outputs;
+    });
+  }
+}
+
+TEST(EncodeGradient, Fp32IsACopy) {
+  const std::vector<float> x = TestRandom(2).Floats(21);
+  const EnginePointer engine(CreateCpuEngine(2));
+  const EngineArray<float> values(*engine, x);
+  const EngineArray<float> copy(*engine, 21);
+  const Gradient gradient{copy.data(), nullptr, DType::kF32, 3, 7};
+  engine->EncodeGradient(values.data(), Rounding::kStochastic, {}, nullptr, gradient);
+  EXPECT_EQ(copy.Read(), x);
+  engine->AccumulateGradient(gradient, values.data());
+  for (size_t i = 0; i < x.size(); ++i) EXPECT_EQ(values.Read()[i], 2 * x[i]);
+}
+
+double SquareSum(Engine& engine, const Gradient& gradient, float scale, double start) {
+  StepState step;
+  step.gradient_scale = scale;
+  step.gradient_square_sum = start;
+  engine.AddSquareSum(gradient, &step);
+  return step.gradient_square_sum;
+}
+
+TEST(AddSquareSum, IsExact) {
+  constexpr int64_t kRows = 300;
+  constexpr int64_t kCols = 400;  // more than one task
+  const std::vector<int8_t> codes = TestRandom(3).Codes(kRows * kCols);
+  const std::vector<float> grid = TestRandom(4).Scales(kRows, 1e-3f);
+  const std::vector<float> values = TestRandom(5).Floats(kRows * kCols);
+  double coded = 0;
+  double plain = 0;
+  for (size_t r = 0; r < kRows; ++r) {
+    int64_t row = 0;
+    double row_plain = 0;
+    for (size_t c = 0; c < kCols; ++c) {
+      row += int64_t{codes[r * kCols + c]} * codes[r * kCols + c];
+      row_plain += double{values[r * kCols + c]} * values[r * kCols + c];
+    }
+    coded += double{grid[r]} * grid[r] * static_cast<double>(row);
+    plain += row_plain;
+  }
+  ExpectSameEverywhere([&](Engine& engine) {
+    const EngineArray<int8_t> data(engine, codes);
+    const EngineArray<float> scales(engine, grid);
+    const EngineArray<float> floats(engine, values);
+    const double i8 =
+        SquareSum(engine, {data.data(), scales.data(), DType::kI8, kRows, kCols}, 0.5f, 3.0);
+    const double f32 =
+        SquareSum(engine, {floats.data(), nullptr, DType::kF32, kRows, kCols}, 0.5f, 3.0);
+    EXPECT_EQ(i8, 3.0 + 0.25 * coded);
+    EXPECT_EQ(f32, 3.0 + 0.25 * plain);
+    return Outputs();
+  });
+}
+
+TEST(AddSquareSum, NanGridReachesTheNorm) {
+  const EnginePointer engine(CreateCpuEngine(1));
+  const EngineArray<int8_t> codes(*engine, std::vector<int8_t>(6, 0));
+  const EngineArray<float> grid(*engine, std::vector<float>{1.0f, kNaN});
+  EXPECT_TRUE(
+      std::isnan(SquareSum(*engine, {codes.data(), grid.data(), DType::kI8, 2, 3}, 1.0f, 1.0)));
+}
+
+TEST(SetClipFactor, ClipsByTheNorm) {
+  const EnginePointer engine(CreateCpuEngine(1));
+  const auto run = [&](float max_norm, double override_sum, double square_sum) {
+    StepState step;
+    step.clip_factor = -1;
+    step.skip_update = -1;
+    step.gradient_square_sum = square_sum;
+    engine->SetClipFactor(max_norm, override_sum, &step);
+    return step;
+  };
+  EXPECT_EQ(run(1.0f, -1, 16.0).clip_factor, 0.25f);
+  EXPECT_EQ(run(1.0f, -1, 16.0).skip_update, 0);
+  EXPECT_EQ(run(8.0f, -1, 16.0).clip_factor, 1.0f);
+  EXPECT_EQ(run(0.0f, -1, 16.0).clip_factor, 1.0f);
+  EXPECT_EQ(run(1.0f, -1, 0.0).clip_factor, 1.0f);
+  EXPECT_EQ(run(1.0f, 4.0, 16.0).clip_factor, 0.5f);
+  for (const double bad : {double{kNaN}, double{kInfinity}}) {
+    EXPECT_EQ(run(1.0f, -1, bad).skip_update, 1);
+    EXPECT_EQ(run(1.0f, -1, bad).clip_factor, 1.0f);
+    EXPECT_EQ(run(0.0f, -1, bad).skip_update, 1);
+  }
+}
+
+}  // namespace
+}  // namespace qft

@@ -1,1 +1,360 @@
+#include <cmath>
 
+#include "base/philox.h"
+#include "tests/kernels/test_engine.h"
+
+namespace qft {
+namespace {
+
+// One tensor with its momentum and gradient.
+struct State {
+  int64_t rows;
+  int64_t cols;
+  std::vector<int8_t> codes;
+  std::vector<float> grid;
+  std::vector<int8_t> momentum;
+  std::vector<float> momentum_grid;
+  std::vector<int8_t> gradient;
+  std::vector<float> gradient_grid;
+  std::vector<float> gradient_values;  // used instead of codes when not empty
+  StepState step;
+
+  int64_t Blocks() const { return (cols + kMomentumBlock - 1) / kMomentumBlock; }
+};
+
+State MakeState(int64_t rows, int64_t cols, int largest_code = 120) {
+  TestRandom random(static_cast<uint64_t>(rows * 31 + cols));
+  State s{rows, cols, {}, {}, {}, {}, {}, {}, {}, {}};
+  s.codes = random.Codes(rows * cols, largest_code);
+  s.grid = random.Scales(rows, 1e-3f);
+  s.momentum = random.Codes(rows * cols);
+  s.momentum_grid = random.Scales(rows * s.Blocks(), 1e-4f);
+  s.gradient = random.Codes(rows * cols);
+  s.gradient_grid = random.Scales(rows, 1e-3f);
+  s.step.step = 41;
+  s.step.learning_rate = 2e-4f;
+  s.step.gradient_scale = 0.5f;
+  s.step.clip_factor = 0.25f;
+  return s;
+}
+
+LionOptions MakeOptions(Rounding rounding = Rounding::kStochastic) {
+  LionOptions options;
+  options.weight_decay = 0.1f;
+  options.learning_rate_factor = 0.5f;
+  options.rounding = rounding;
+  options.weight_key = {1, 2};
+  options.momentum_key = {3, 4};
+  options.regrow_key = {5, 6};
+  return options;
+}
+
+State Update(Engine& engine, const LionOptions& options, const State& before) {
+  State after = before;
+  const EngineArray<int8_t> codes(engine, before.codes);
+  const EngineArray<float> grid(engine, before.grid);
+  const EngineArray<int8_t> momentum(engine, before.momentum);
+  const EngineArray<float> momentum_grid(engine, before.momentum_grid);
+  const EngineArray<int8_t> gradient(engine, before.gradient);
+  const EngineArray<float> gradient_grid(engine, before.gradient_grid);
+  const EngineArray<float> gradient_values(engine, before.gradient_values);
+  const bool coded = before.gradient_values.empty();
+  engine.LionUpdate(
+      options, {codes.data(), grid.data(), DType::kI8, before.rows, before.cols},
+      {momentum.data(), momentum_grid.data(), DType::kI8},
+      {coded ? static_cast<void*>(gradient.data()) : gradient_values.data(), gradient_grid.data(),
+       coded ? DType::kI8 : DType::kF32, before.rows, before.cols},
+      &after.step);
+  after.codes = codes.Read();
+  after.grid = grid.Read();
+  after.momentum = momentum.Read();
+  after.momentum_grid = momentum_grid.Read();
+  return after;
+}
+
+Outputs OutputsOf(const State& s) {
+  Outputs outputs;
+  outputs.AddValues(s.codes);
+  outputs.AddValues(s.grid);
+  outputs.AddValues(s.momentum);
+  outputs.AddValues(s.momentum_grid);
+  outputs.AddValues(
+      std::vector<int64_t>{s.step.codes_changed, s.step.codes_saturated, s.step.rows_grown});
+  return outputs;
+}
+
+uint32_t Random32(PhiloxKey key, uint64_t step, int64_t row, int64_t cols, int64_t c) {
+  const int64_t block = row * ((cols + 3) / 4) + c / 4;
+  return Philox(key, static_cast<uint64_t>(block), step).word[c % 4];
+}
+
+uint32_t Random16(PhiloxKey key, uint64_t step, int64_t row, int64_t cols, int64_t c) {
+  const int64_t block = row * ((cols + 7) / 8) + c / 8;
+  const PhiloxBlock words = Philox(key, static_cast<uint64_t>(block), step);
+  return words.word[c % 8 / 2] >> (c % 2 * 16) & 0xffffu;
+}
+
+int Round32(float x, Rounding rounding, uint32_t random) {
+  if (rounding == Rounding::kNearest) return static_cast<int>(std::nearbyintf(x));
+  const float magnitude = std::fabs(x);
+  const float whole = std::floor(magnitude);
+  const auto threshold = static_cast<uint64_t>((magnitude - whole) * 0x1p32f);
+  const int rounded = static_cast<int>(whole) + (random < threshold ? 1 : 0);
+  return x < 0 ? -rounded : rounded;
+}
+
+int Round16(float x, Rounding rounding, uint32_t random) {
+  if (rounding == Rounding::kNearest) return static_cast<int>(std::nearbyintf(x));
+  return static_cast<int>((static_cast<int64_t>(std::nearbyintf(x * 65536.0f)) + random) >> 16);
+}
+
+// The contract, an element at a time.
+State Reference(const LionOptions& options, const State& before) {
+  State s = before;
+  const float rate = s.step.learning_rate * options.learning_rate_factor;
+  const float gradient_factor = s.step.gradient_scale * s.step.clip_factor;
+  for (int64_t r = 0; r < s.rows; ++r) {
+    const float grid = s.grid[static_cast<size_t>(r)];
+    const float inverse = 1.0f / grid;
+    std::vector<int> moved(static_cast<size_t>(s.cols));
+    std::vector<float> momentum(static_cast<size_t>(s.cols));
+    int largest = 0;
+    for (int64_t c = 0; c < s.cols; ++c) {
+      const auto i = static_cast<size_t>(r * s.cols + c);
+      const float g =
+          s.gradient_values.empty()
+              ? gradient_factor * s.gradient_grid[static_cast<size_t>(r)] * s.gradient[i]
+              : gradient_factor * s.gradient_values[i];
+      const float m =
+          s.momentum_grid[static_cast<size_t>(r * s.Blocks() + c / kMomentumBlock)] * s.momentum[i];
+      const float w = grid * s.codes[i];
+      const float blend = options.beta1 * m + (1.0f - options.beta1) * g;
+      const float sign = blend > 0 ? 1.0f : blend < 0 ? -1.0f : 0.0f;
+      const float delta = rate * (sign + options.weight_decay * w);
+      const uint32_t random = Random32(options.weight_key, s.step.step, r, s.cols, c);
+      moved[static_cast<size_t>(c)] =
+          s.codes[i] + Round32(delta * -inverse, options.rounding, random);
+      largest = std::max(largest, std::abs(moved[static_cast<size_t>(c)]));
+      momentum[static_cast<size_t>(c)] = options.beta2 * m + (1.0f - options.beta2) * g;
+    }
+    if (largest > 127) {
+      float grown = grid;
+      float ratio;
+      do {
+        grown *= 1.0625f;
+        ratio = grid / grown;
+      } while (static_cast<float>(largest) * ratio > 127.0f);
+      for (int64_t c = 0; c < s.cols; ++c) {
+        const uint32_t random = Random32(options.regrow_key, s.step.step, r, s.cols, c);
+        int& code = moved[static_cast<size_t>(c)];
+        code = Round32(static_cast<float>(code) * ratio, options.rounding, random);
+        code = std::min(127, std::max(-127, code));
+      }
+      s.grid[static_cast<size_t>(r)] = grown;
+      ++s.step.rows_grown;
+    }
+    for (int64_t c = 0; c < s.cols; ++c) {
+      const auto i = static_cast<size_t>(r * s.cols + c);
+      if (moved[static_cast<size_t>(c)] != s.codes[i]) ++s.step.codes_changed;
+      if (std::abs(moved[static_cast<size_t>(c)]) == 127) ++s.step.codes_saturated;
+      s.codes[i] = static_cast<int8_t>(moved[static_cast<size_t>(c)]);
+    }
+    for (int64_t begin = 0; begin < s.cols; begin += kMomentumBlock) {
+      const int64_t end = std::min(s.cols, begin + kMomentumBlock);
+      float absmax = 0;
+      for (int64_t c = begin; c < end; ++c) {
+        absmax = std::max(absmax, std::fabs(momentum[static_cast<size_t>(c)]));
+      }
+      const float factor = 127.0f / absmax;
+      const bool zero = !std::isfinite(factor);
+      s.momentum_grid[static_cast<size_t>(r * s.Blocks() + begin / kMomentumBlock)] =
+          zero ? 0.0f : absmax / 127.0f;
+      for (int64_t c = begin; c < end; ++c) {
+        const uint32_t random = Random16(options.momentum_key, s.step.step, r, s.cols, c);
+        s.momentum[static_cast<size_t>(r * s.cols + c)] = static_cast<int8_t>(
+            zero ? 0
+                 : Round16(momentum[static_cast<size_t>(c)] * factor, options.rounding, random));
+      }
+    }
+  }
+  return s;
+}
+
+void ExpectSameState(const State& got, const State& expected) {
+  EXPECT_EQ(got.codes, expected.codes);
+  EXPECT_EQ(got.grid, expected.grid);
+  EXPECT_EQ(got.momentum, expected.momentum);
+  EXPECT_EQ(got.momentum_grid, expected.momentum_grid);
+  EXPECT_EQ(got.step.codes_changed, expected.step.codes_changed);
+  EXPECT_EQ(got.step.codes_saturated, expected.step.codes_saturated);
+  EXPECT_EQ(got.step.rows_grown, expected.step.rows_grown);
+}
+
+class LionRounding : public testing::TestWithParam<Rounding> {};
+
+TEST_P(LionRounding, IsTheContract) {
+  const LionOptions options = MakeOptions(GetParam());
+  const int64_t shapes[][2] = {{1, 1}, {3, 17}, {2, 128}, {7, 129}, {300, 300}, {2, 1000}};
+  for (const auto& [rows, cols] : shapes) {
+    for (const bool coded_gradient : {true, false}) {
+      State before = MakeState(rows, cols);
+      if (!coded_gradient) before.gradient_values = TestRandom(9).Floats(rows * cols, 0.1f);
+      if (rows > 2) {  // a row nothing pulls at, and a block of momentum that becomes zero
+        std::fill_n(before.gradient.begin() + cols, cols, int8_t{0});
+        std::fill_n(before.momentum.begin() + cols, cols, int8_t{0});
+      }
+      const State expected = Reference(options, before);
+      ExpectSameEverywhere([&](Engine& engine) {
+        const State after = Update(engine, options, before);
+        ExpectSameState(after, expected);
+        return OutputsOf(after);
+      });
+    }
+  }
+}
+
+// Learning rates from a fraction of a grid step to many: rows grow, some by several sixteenths.
+TEST_P(LionRounding, GridsGrowWhenCodesWouldLeave) {
+  const LionOptions options = MakeOptions(GetParam());
+  for (const float rate : {2e-3f, 5e-3f, 0.1f, 30.0f, 1e6f}) {
+    State before = MakeState(20, 200, 127);
+    before.step.learning_rate = rate;
+    const bool in_reference = rate < 1e3f;  // beyond, moves are limited to 2^20 steps
+    const State expected = in_reference ? Reference(options, before) : before;
+    EXPECT_TRUE(!in_reference || expected.step.rows_grown > 0);
+    ExpectSameEverywhere([&](Engine& engine) {
+      const State after = Update(engine, options, before);
+      if (in_reference) ExpectSameState(after, expected);
+      for (const int8_t code : after.codes) EXPECT_NE(code, -128);
+      for (size_t r = 0; r < 20; ++r) EXPECT_GE(after.grid[r], before.grid[r]);
+      EXPECT_GT(after.step.rows_grown, 0);
+      return OutputsOf(after);
+    });
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Roundings, LionRounding,
+                         testing::Values(Rounding::kNearest, Rounding::kStochastic));
+
+TEST(LionUpdate, NothingHappensWhenTheStepIsSkipped) {
+  State before = MakeState(5, 50);
+  before.step.skip_update = 1;
+  ExpectSameEverywhere([&](Engine& engine) {
+    const State after = Update(engine, MakeOptions(), before);
+    ExpectSameState(after, before);
+    return OutputsOf(after);
+  });
+}
+
+TEST(LionUpdate, UntouchedRowsKeepTheirBits) {
+  LionOptions options = MakeOptions();
+  options.weight_decay = 0;
+  State before = MakeState(5, 300);
+  std::fill(before.gradient.begin(), before.gradient.end(), int8_t{0});
+  std::fill(before.momentum.begin(), before.momentum.end(), int8_t{0});
+  std::fill(before.momentum_grid.begin(), before.momentum_grid.end(), 0.0f);
+  ExpectSameEverywhere([&](Engine& engine) {
+    const State after = Update(engine, options, before);
+    ExpectSameState(after, before);
+    return OutputsOf(after);
+  });
+}
+
+// A row without a usable grid stays, and neither crashes nor disturbs its neighbours.
+TEST(LionUpdate, RowsWithoutAGridStay) {
+  State before = MakeState(6, 150);
+  const float grids[] = {1e-3f, 0.0f, kNaN, kInfinity, -1.0f, 1e-3f};
+  before.grid.assign(grids, grids + 6);
+  ExpectSameEverywhere([&](Engine& engine) {
+    const State after = Update(engine, MakeOptions(), before);
+    for (size_t r = 0; r < 6; ++r) {
+      const bool same = std::memcmp(&after.codes[r * 150], &before.codes[r * 150], 150) == 0;
+      EXPECT_EQ(same, r >= 1 && r <= 4) << r;
+      EXPECT_EQ(std::memcmp(&after.grid[r], &before.grid[r], sizeof(float)), 0) << r;
+    }
+    return OutputsOf(after);
+  });
+}
+
+TEST(LionUpdate, NanGradientPoisonsMomentumAndLeavesCodesInRange) {
+  LionOptions options = MakeOptions();
+  options.weight_decay = 0;
+  State before = MakeState(2, 130);
+  before.gradient_grid[1] = kNaN;
+  ExpectSameEverywhere([&](Engine& engine) {
+    const State after = Update(engine, options, before);
+    EXPECT_EQ(std::memcmp(&after.codes[130], &before.codes[130], 130), 0);
+    EXPECT_FALSE(std::isnan(after.momentum_grid[1]));
+    EXPECT_TRUE(std::isnan(after.momentum_grid[2]));
+    EXPECT_TRUE(std::isnan(after.momentum_grid[3]));
+    return OutputsOf(after);
+  });
+}
+
+// Far below a grid step the mean movement over many steps is still the learning rate.
+TEST(LionUpdate, MeanMovementIsTheLearningRate) {
+  constexpr int64_t kCols = 1024;
+  constexpr int kSteps = 1000;
+  LionOptions options = MakeOptions();
+  options.weight_decay = 0;
+  State s = MakeState(1, kCols, 20);
+  s.grid[0] = 1.0f;
+  s.step.learning_rate = 0.02f;  // times the factor: 0.01 of a grid step
+  std::fill(s.gradient.begin(), s.gradient.end(), int8_t{1});
+  std::fill(s.momentum.begin(), s.momentum.end(), int8_t{1});
+  const std::vector<int8_t> start = s.codes;
+  const EnginePointer engine(CreateCpuEngine(2));
+  for (int i = 0; i < kSteps; ++i) {
+    s = Update(*engine, options, s);
+    ++s.step.step;
+  }
+  double moved = 0;
+  for (size_t c = 0; c < kCols; ++c) moved += s.codes[c] - start[c];
+  const double deviation = std::sqrt(0.01 * 0.99 * kSteps / kCols);
+  EXPECT_NEAR(moved / kCols, -0.01 * kSteps, 5 * deviation);
+  EXPECT_NEAR(s.step.codes_changed, 0.01 * kSteps * kCols, 5 * std::sqrt(0.01 * kSteps * kCols));
+}
+
+TEST(LionUpdate, Fp32StatesArePlainLion) {
+  constexpr int64_t kRows = 3;
+  constexpr int64_t kCols = 53;
+  const LionOptions options = MakeOptions();
+  const std::vector<float> w = TestRandom(1).Floats(kRows * kCols);
+  const std::vector<float> m = TestRandom(2).Floats(kRows * kCols, 0.1f);
+  const std::vector<float> g = TestRandom(3).Floats(kRows * kCols);
+  ExpectSameEverywhere([&](Engine& engine) {
+    StepState step = MakeState(1, 1).step;
+    const EngineArray<float> weight(engine, w);
+    const EngineArray<float> momentum(engine, m);
+    const EngineArray<float> gradient(engine, g);
+    engine.LionUpdate(options, {weight.data(), nullptr, DType::kF32, kRows, kCols},
+                      {momentum.data(), nullptr, DType::kF32},
+                      {gradient.data(), nullptr, DType::kF32, kRows, kCols}, &step);
+    for (size_t i = 0; i < w.size(); ++i) {
+      const float scaled = step.gradient_scale * step.clip_factor * g[i];
+      const float blend = options.beta1 * m[i] + (1.0f - options.beta1) * scaled;
+      const float sign = blend > 0 ? 1.0f : -1.0f;
+      const float rate = step.learning_rate * options.learning_rate_factor;
+      EXPECT_EQ(weight.Read()[i], w[i] - rate * (sign + options.weight_decay * w[i]));
+      EXPECT_EQ(momentum.Read()[i], options.beta2 * m[i] + (1.0f - options.beta2) * scaled);
+    }
+    EXPECT_EQ(step.codes_changed, 0);
+    Outputs outputs;
+    outputs.Add(weight);
+    outputs.Add(momentum);
+    return outputs;
+  });
+}
+
+TEST(LionUpdate, SaysWhatItCannotUpdate) {
+  const EnginePointer engine(CreateCpuEngine(1));
+  const EngineArray<float> data(*engine, 16);
+  StepState step;
+  engine->LionUpdate({}, {data.data(), data.data(), DType::kI8, 2, 2},
+                     {data.data(), nullptr, DType::kF32}, {data.data(), nullptr, DType::kF32, 2, 2},
+                     &step);
+  EXPECT_STREQ(engine->Synchronize(), "lion update: weight and momentum differ in dtype");
+}
+
+}  // namespace
+}  // namespace qft

@@ -45,11 +45,11 @@ TEST(Philox, IsTheReferenceWithSevenRounds) {
     const uint64_t step = random.Next();
     const PhiloxKey key{static_cast<uint32_t>(random.Next()), static_cast<uint32_t>(random.Next())};
     const PhiloxBlock got = Philox(key, block, step);
-    const PhiloxBlock expected = ReferencePhilox(
-        7,
-        {{static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32),
-          static_cast<uint32_t>(step), static_cast<uint32_t>(step >> 32)}},
-        key);
+    const PhiloxBlock expected =
+        ReferencePhilox(7,
+                        {{static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32),
+                          static_cast<uint32_t>(step), static_cast<uint32_t>(step >> 32)}},
+                        key);
     for (int w = 0; w < 4; ++w) EXPECT_EQ(got.word[w], expected.word[w]);
   }
 }
@@ -69,9 +69,7 @@ TEST(Philox, WordsAreUniform) {
   for (const int64_t bucket : buckets) EXPECT_NEAR(bucket, n / 16, 5 * std::sqrt(n / 16));
 }
 
-// Through QuantizeOutputGradient a row (1, f, f, ...) has scale 1/127 and each code tells whether
-// the random number was above 1 - fraction: with values chosen per element a code reveals the
-// number's top bits. 63.5 * (1/127) lies halfway between codes 63 and 64.
+// With a scale of 1 the value 63.5 becomes 64 where the number's top bit is set, else 63.
 TEST(VectorPhilox, SixteenBitNumbersAreThoseOfTheIndex) {
   for (const int64_t cols : {1, 7, 8, 9, 63, 64, 65, 200}) {
     for (const int64_t row_offset : {int64_t{0}, int64_t{5}, int64_t{1} << 33}) {

@@ -62,7 +62,9 @@ qft_status qft_dataset_open(const char* path, size_t path_length, const qft_toke
   });
 }
 
-void qft_dataset_destroy(qft_dataset* dataset) { qft::RemoveHandle<DatasetObject>(dataset); }
+void qft_dataset_destroy(qft_dataset* dataset) {
+  qft::RemoveHandle<DatasetObject>(dataset);
+}
 
 qft_status qft_dataset_get_info(const qft_dataset* dataset, qft_dataset_info* info,
                                 qft_error** error) {

@@ -55,9 +55,10 @@ class Exporter {
       tensors.push_back(std::move(tensor));
     }
     // transformers refuses a file that does not say so.
-    QFT_ASSIGN_OR_RETURN(const auto writer, qft::SafetensorsWriter::Create(
-                                                fs_, qft::JoinPath(folder_, qft::kSafetensorsFileName),
-                                                tensors, {{"format", "pt"}}));
+    QFT_ASSIGN_OR_RETURN(
+        const auto writer,
+        qft::SafetensorsWriter::Create(fs_, qft::JoinPath(folder_, qft::kSafetensorsFileName),
+                                       tensors, {{"format", "pt"}}));
     std::vector<uint16_t> values;
     for (size_t index = 0; index < tensors.size(); ++index) {
       QFT_RETURN_IF_ERROR(Read(static_cast<int64_t>(index), tensors[index], &values));
@@ -137,8 +138,7 @@ qft_status qft_export(qft_session* session, const qft_model* model, const qft_to
                          qft::ReadPath("folder", folder, folder_length));
     std::shared_ptr<const qft::TokenizerObject> object;
     if (tokenizer != nullptr) {
-      QFT_ASSIGN_OR_RETURN(const auto shared,
-                           qft::Shared<qft::TokenizerObject>::Lock(tokenizer));
+      QFT_ASSIGN_OR_RETURN(const auto shared, qft::Shared<qft::TokenizerObject>::Lock(tokenizer));
       object = shared.shared();
     }
     return Export(session, model, object ? object->tokenizer.get() : nullptr, std::string(path));

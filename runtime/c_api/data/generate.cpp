@@ -123,8 +123,7 @@ qft_status qft_generate(qft_session* session, const qft_tokenizer* tokenizer, co
   return qft::Guard(error, [&]() -> Status {
     QFT_RETURN_IF_ERROR(qft::RequireNotNull("needed", needed));
     if (capacity > 0) QFT_RETURN_IF_ERROR(qft::RequireNotNull("buffer", buffer));
-    QFT_ASSIGN_OR_RETURN(const auto object,
-                         qft::Shared<qft::TokenizerObject>::Lock(tokenizer));
+    QFT_ASSIGN_OR_RETURN(const auto object, qft::Shared<qft::TokenizerObject>::Lock(tokenizer));
     QFT_ASSIGN_OR_RETURN(const std::string_view text,
                          qft::ReadBytes("prompt", prompt, prompt_length));
     QFT_ASSIGN_OR_RETURN(const Limits limits, LimitsOf(options));

@@ -21,9 +21,9 @@ StatusOr<ScheduleKind> KindOf(int32_t kind) {
     case QFT_SCHEDULE_WSD:
       return ScheduleKind::kWarmupStableDecay;
     default:
-      return qft::MakeError(qft::ErrorCode::kOutOfRange,
-                            absl::StrCat("the schedule's kind is ", kind,
-                                         ", must be a QFT_SCHEDULE_*"));
+      return qft::MakeError(
+          qft::ErrorCode::kOutOfRange,
+          absl::StrCat("the schedule's kind is ", kind, ", must be a QFT_SCHEDULE_*"));
   }
 }
 

@@ -38,8 +38,8 @@ qft_status qft_tokenizer_encode(const qft_tokenizer* tokenizer, const char* text
 }
 
 qft_status qft_tokenizer_decode(const qft_tokenizer* tokenizer, const int32_t* ids, size_t count,
-                                int32_t skip_special, char* buffer, size_t capacity,
-                                size_t* needed, qft_error** error) {
+                                int32_t skip_special, char* buffer, size_t capacity, size_t* needed,
+                                qft_error** error) {
   return qft::Guard(error, [&]() -> Status {
     QFT_ASSIGN_OR_RETURN(const auto object, Shared<TokenizerObject>::Lock(tokenizer));
     if (count > 0) QFT_RETURN_IF_ERROR(qft::RequireNotNull("ids", ids));

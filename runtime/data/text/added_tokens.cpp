@@ -53,8 +53,7 @@ void AddedTokenFinder::Add(const std::string& pattern, const AddedToken& token) 
   if (pattern.empty()) return;
   size_t node = 0;
   for (const char c : pattern) {
-    const auto [place, is_new] =
-        nodes_[node].next.emplace(c, static_cast<int32_t>(nodes_.size()));
+    const auto [place, is_new] = nodes_[node].next.emplace(c, static_cast<int32_t>(nodes_.size()));
     node = static_cast<size_t>(place->second);
     if (is_new) nodes_.emplace_back();
   }

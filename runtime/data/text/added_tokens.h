@@ -32,7 +32,8 @@ class AddedTokenFinder {
   // Looks for `pattern` of each token: its content, possibly normalised. Empty ones are left out.
   void Add(const std::string& pattern, const AddedToken& token);
 
-  // Appends the segments of `text` (well-formed UTF-8, outlives them). special: also special tokens.
+  // Appends the segments of `text` (well-formed UTF-8, outlives them). special: also special
+  // tokens.
   void Divide(std::string_view text, bool special, std::vector<TextSegment>* segments) const;
 
  private:

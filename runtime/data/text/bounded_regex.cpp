@@ -10,8 +10,8 @@ namespace qft {
 namespace {
 
 // The patterns in use need about 0.05 us a character.
-constexpr double kBudgetSeconds = 5.0;
-constexpr double kBudgetSecondsPerCharacter = 5e-6;
+constexpr double kBudgetSeconds = 1.0;
+constexpr double kBudgetSecondsPerCharacter = 2e-6;
 constexpr uint32_t kStartsBetweenChecks = 256;
 
 // Processor time: a process that is stopped or starved meanwhile must not fail.

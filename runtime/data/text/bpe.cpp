@@ -122,7 +122,8 @@ const Bpe::Target* Bpe::FindMerge(int32_t left, int32_t right) const {
 void Bpe::Encode(std::string_view piece, std::vector<int32_t>* ids) const {
   if (piece.empty()) return;
   if (options_.ignore_merges) {
-    if (const auto found = whole_.find(absl::string_view(piece.data(), piece.size())); found != whole_.end()) {
+    if (const auto found = whole_.find(absl::string_view(piece.data(), piece.size()));
+        found != whole_.end()) {
       ids->push_back(found->second);
       return;
     }

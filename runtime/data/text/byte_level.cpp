@@ -11,7 +11,8 @@ namespace {
 constexpr int kAlphabetEnd = 324;  // 256 and the 68 bytes that have no printable character
 
 constexpr bool IsPrintable(int byte) {
-  return (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || (byte >= 174 && byte <= 255);
+  return (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) ||
+         (byte >= 174 && byte <= 255);
 }
 
 // Byte of each character, -1 for none.

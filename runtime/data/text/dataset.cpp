@@ -31,12 +31,14 @@ constexpr char kCursorMagic[8] = {'Q', 'F', 'T', 'C', 'U', 'R', 'S', 'R'};
 constexpr uint32_t kCursorVersion = 1;
 constexpr uint64_t kMaxEpoch = uint64_t{1} << 48;
 
-Status OutOfRange(const std::string& what) { return MakeError(ErrorCode::kOutOfRange, what); }
+Status OutOfRange(const std::string& what) {
+  return MakeError(ErrorCode::kOutOfRange, what);
+}
 
 StatusOr<DatasetOptions> CheckOptions(DatasetOptions options) {
   if (options.batch_tokens < 2 || options.batch_tokens > kMaxBatchTokens) {
-    return OutOfRange(absl::StrCat("batch_tokens is ", options.batch_tokens, ", must be 2 to ",
-                                   kMaxBatchTokens));
+    return OutOfRange(
+        absl::StrCat("batch_tokens is ", options.batch_tokens, ", must be 2 to ", kMaxBatchTokens));
   }
   if (options.sequence_tokens == 0) options.sequence_tokens = options.batch_tokens;
   if (options.sequence_tokens < 2 || options.sequence_tokens > options.batch_tokens) {
@@ -44,12 +46,12 @@ StatusOr<DatasetOptions> CheckOptions(DatasetOptions options) {
                                    ", must be 2 to batch_tokens, ", options.batch_tokens));
   }
   if (!(options.held_out_share >= 0 && options.held_out_share <= 1)) {
-    return OutOfRange(absl::StrCat("held_out_share is ", options.held_out_share,
-                                   ", must be 0 to 1"));
+    return OutOfRange(
+        absl::StrCat("held_out_share is ", options.held_out_share, ", must be 0 to 1"));
   }
   if (options.held_out_limit < 0) {
-    return OutOfRange(absl::StrCat("held_out_limit is ", options.held_out_limit,
-                                   ", must not be negative"));
+    return OutOfRange(
+        absl::StrCat("held_out_limit is ", options.held_out_limit, ", must not be negative"));
   }
   return options;
 }
@@ -251,7 +253,8 @@ std::string Dataset::Cursor() const {
 
 Status Dataset::SetCursor(std::string_view bytes) {
   CursorBytes cursor{};
-  if (bytes.size() != sizeof(cursor)) return BadData("these ", bytes.size(), " bytes are no cursor");
+  if (bytes.size() != sizeof(cursor))
+    return BadData("these ", bytes.size(), " bytes are no cursor");
   std::memcpy(&cursor, bytes.data(), sizeof(cursor));
   if (std::memcmp(cursor.magic, kCursorMagic, sizeof(kCursorMagic)) != 0 || cursor.reserved != 0) {
     return BadData("these bytes are no cursor of a data set");
@@ -259,7 +262,7 @@ Status Dataset::SetCursor(std::string_view bytes) {
   if (cursor.version != kCursorVersion) {
     return BadData("the cursor is of version ", cursor.version, ", known is ", kCursorVersion);
   }
-  const auto equal = [](const char (&stored)[32], const std::string& own) {
+  const auto equal = [](const char(&stored)[32], const std::string& own) {
     return std::string_view(stored, sizeof(stored)) == own;
   };
   if (!equal(cursor.data_fingerprint, data_fingerprint_)) {

@@ -18,10 +18,10 @@
 namespace qft {
 
 struct DatasetOptions {
-  int64_t batch_tokens = 2048;    // 2 .. kMaxBatchTokens
-  int64_t sequence_tokens = 0;    // 2 .. batch_tokens; 0: batch_tokens
-  double held_out_share = 0;      // 0 .. 1
-  int64_t held_out_limit = 0;     // 0: none
+  int64_t batch_tokens = 2048;  // 2 .. kMaxBatchTokens
+  int64_t sequence_tokens = 0;  // 2 .. batch_tokens; 0: batch_tokens
+  double held_out_share = 0;    // 0 .. 1
+  int64_t held_out_limit = 0;   // 0: none
   uint64_t seed = 0;
 };
 
@@ -41,7 +41,7 @@ struct DatasetInfo {
 struct TokenBatch {
   std::vector<int32_t> token_ids;
   std::vector<int32_t> targets;
-  std::vector<float> loss_weights;  // 0 where the target belongs to a prompt or there is none
+  std::vector<float> loss_weights;    // 0 where the target belongs to a prompt or there is none
   std::vector<int32_t> document_ids;  // from 0
 };
 
@@ -73,7 +73,7 @@ class Dataset {
 
  private:
   struct Document {
-    int64_t begin = 0;       // in tokens_
+    int64_t begin = 0;  // in tokens_
     int32_t length = 0;
     int32_t loss_begin = 0;  // first token that is learnt
   };

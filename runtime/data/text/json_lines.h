@@ -22,8 +22,8 @@ struct TextDocument {
 // Calls `use` with each document of the file, in order, its memory that of one line. Lines that are
 // empty or white space are skipped, keys besides those above are ignored.
 // kBadData, beginning with "file:line: ", for a line that is not such an object, whose text or
-// completion and prompt are empty, or that is longer than kMaxLineBytes; errors of `use` get the same
-// beginning.
+// completion and prompt are empty, or that is longer than kMaxLineBytes; errors of `use` get the
+// same beginning.
 Status ReadJsonLines(FileSystem& fs, const std::string& path,
                      const std::function<Status(const TextDocument&)>& use);
 

@@ -31,8 +31,7 @@ Status Check(const LearningRateSchedule& schedule, int64_t step) {
     return OutOfRange("warmup_steps is ", schedule.warmup_steps, ", must be 0 to steps, ",
                       schedule.steps);
   }
-  if (schedule.decay_steps < 0 ||
-      DecaySteps(schedule) > schedule.steps - schedule.warmup_steps) {
+  if (schedule.decay_steps < 0 || DecaySteps(schedule) > schedule.steps - schedule.warmup_steps) {
     return OutOfRange("decay_steps is ", schedule.decay_steps, ", must be 0 to ",
                       schedule.steps - schedule.warmup_steps);
   }
@@ -55,8 +54,8 @@ double Progress(const LearningRateSchedule& schedule, int64_t step, int64_t last
 StatusOr<double> LearningRate(const LearningRateSchedule& schedule, int64_t step) {
   QFT_RETURN_IF_ERROR(Check(schedule, step));
   if (step < schedule.warmup_steps) {
-    return schedule.peak * (static_cast<double>(step + 1) /
-                            static_cast<double>(schedule.warmup_steps));
+    return schedule.peak *
+           (static_cast<double>(step + 1) / static_cast<double>(schedule.warmup_steps));
   }
   const int64_t warm = std::max<int64_t>(schedule.warmup_steps - 1, 0);
   double fall = 0;

@@ -19,8 +19,8 @@ struct LearningRateSchedule {
 };
 
 // The rate of `step`, from 0. Linear and cosine reach the minimum at the last step, and so does
-// kWarmupStableDecay. kOutOfRange: a value outside of its range, step not below steps, phases that do
-// not fit into the run.
+// kWarmupStableDecay. kOutOfRange: a value outside of its range, step not below steps, phases that
+// do not fit into the run.
 StatusOr<double> LearningRate(const LearningRateSchedule& schedule, int64_t step);
 
 }  // namespace qft

@@ -33,7 +33,8 @@ class RoomTree {
     while (node < leaves_) node = 2 * node + (room_[2 * node] < length ? 1 : 0);
     const size_t batch = node - leaves_;
     room_[node] -= length;
-    for (node /= 2; node > 0; node /= 2) room_[node] = std::max(room_[2 * node], room_[2 * node + 1]);
+    for (node /= 2; node > 0; node /= 2)
+      room_[node] = std::max(room_[2 * node], room_[2 * node + 1]);
     return batch;
   }
 

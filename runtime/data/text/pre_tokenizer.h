@@ -16,13 +16,13 @@ enum class SplitBehavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWith
 struct PreTokenizerStep {
   enum class Kind { kDigits, kSplit, kByteLevel };
   Kind kind = Kind::kByteLevel;
-  bool individual_digits = false;                      // kDigits
-  std::string pattern;                                 // kSplit
-  bool literal = false;                                // kSplit: the pattern is plain text
-  SplitBehavior behavior = SplitBehavior::kIsolated;   // kSplit
-  bool invert = false;                                 // kSplit: what does not match is the match
-  bool add_prefix_space = false;                       // kByteLevel
-  bool use_regex = true;                               // kByteLevel: divide as GPT-2 does
+  bool individual_digits = false;                     // kDigits
+  std::string pattern;                                // kSplit
+  bool literal = false;                               // kSplit: the pattern is plain text
+  SplitBehavior behavior = SplitBehavior::kIsolated;  // kSplit
+  bool invert = false;                                // kSplit: what does not match is the match
+  bool add_prefix_space = false;                      // kByteLevel
+  bool use_regex = true;                              // kByteLevel: divide as GPT-2 does
 };
 
 class PreTokenizer {

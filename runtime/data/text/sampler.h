@@ -18,8 +18,8 @@ struct SamplerOptions {
 Status CheckSamplerOptions(const SamplerOptions& options);
 
 // The token of position `index`, a function of its arguments alone. Of equal logits the smaller id
-// comes first. logits [count], count > 0; those of -inf are never chosen. kNonFinite: a NaN or +inf,
-// or nothing but -inf.
+// comes first. logits [count], count > 0; those of -inf are never chosen. kNonFinite: a NaN or
+// +inf, or nothing but -inf.
 StatusOr<int32_t> SampleToken(const float* logits, int64_t count, const SamplerOptions& options,
                               uint64_t index);
 

@@ -91,7 +91,8 @@ Tokenizer::Tokenizer(TokenizerSpec spec, PreTokenizer pre_tokenizer,
       files_(std::move(spec.files)) {
   for (int64_t id = 0; id < size(); ++id) {
     const std::string* text = vocabulary_.Text(id);
-    if (text != nullptr) bytes_of_id_[static_cast<size_t>(id)] = BytesOfToken(*text).value_or(*text);
+    if (text != nullptr)
+      bytes_of_id_[static_cast<size_t>(id)] = BytesOfToken(*text).value_or(*text);
   }
 }
 
@@ -184,8 +185,7 @@ StatusOr<std::string_view> Tokenizer::Bytes(int32_t id) const {
   return std::string_view(bytes_of_id_[static_cast<size_t>(id)]);
 }
 
-StatusOr<std::string> Tokenizer::Decode(const int32_t* ids, size_t count,
-                                        bool skip_special) const {
+StatusOr<std::string> Tokenizer::Decode(const int32_t* ids, size_t count, bool skip_special) const {
   std::string bytes;
   for (size_t i = 0; i < count; ++i) {
     QFT_ASSIGN_OR_RETURN(const std::string_view token, Bytes(ids[i]));

@@ -123,9 +123,8 @@ Status GgufReader::ReadMerges() {
   for (const std::string& text : merges->strings) {
     const size_t space = text.find(' ');
     if (space == std::string::npos) return BadData("tokenizer.ggml.merges holds no pair");
-    QFT_ASSIGN_OR_RETURN(
-        const MergeRule rule,
-        ResolveMerge(spec_.vocabulary, text.substr(0, space), text.substr(space + 1)));
+    QFT_ASSIGN_OR_RETURN(const MergeRule rule, ResolveMerge(spec_.vocabulary, text.substr(0, space),
+                                                            text.substr(space + 1)));
     spec_.merges.push_back(rule);
   }
   return absl::OkStatus();
@@ -234,10 +233,14 @@ ordered_json GgufReader::TokenizerJson() const {
   for (const MergeRule& rule : spec_.merges) {
     merges.push_back(*spec_.vocabulary.Text(rule.left) + " " + *spec_.vocabulary.Text(rule.right));
   }
-  ordered_json model = {{"type", "BPE"},        {"dropout", nullptr},
-                        {"unk_token", nullptr}, {"continuing_subword_prefix", nullptr},
-                        {"end_of_word_suffix", nullptr}, {"fuse_unk", false},
-                        {"byte_fallback", false}, {"ignore_merges", spec_.bpe.ignore_merges}};
+  ordered_json model = {{"type", "BPE"},
+                        {"dropout", nullptr},
+                        {"unk_token", nullptr},
+                        {"continuing_subword_prefix", nullptr},
+                        {"end_of_word_suffix", nullptr},
+                        {"fuse_unk", false},
+                        {"byte_fallback", false},
+                        {"ignore_merges", spec_.bpe.ignore_merges}};
   model["vocab"] = std::move(vocab);
   model["merges"] = std::move(merges);
   const ordered_json decoder = {{"type", "ByteLevel"},

@@ -284,8 +284,8 @@ Status CheckDecoder(const Object& root) {
 
 // ---- files beside tokenizer.json ----------------------------------------------------------------
 
-// The id that `value` of "eos_token" or "eos_token_id" names: a text, an object with its content, an
-// id, or a list of ids whose first counts.
+// The id that `value` of "eos_token" or "eos_token_id" names: a text, an object with its content,
+// an id, or a list of ids whose first counts.
 std::optional<int32_t> EndTokenOf(const Vocabulary& vocabulary, const json& value) {
   if (value.is_string()) return vocabulary.Find(value.get_ref<const std::string&>());
   if (value.is_object() && value.contains("content")) {

@@ -9,8 +9,7 @@ namespace {
 constexpr size_t kMaxTokenBytes = 65536;
 
 std::string Quoted(std::string_view text) {
-  return absl::StrCat("\"", absl::Utf8SafeCHexEscape(std::string(text.substr(0, 100))),
-                      "\"");
+  return absl::StrCat("\"", absl::Utf8SafeCHexEscape(std::string(text.substr(0, 100))), "\"");
 }
 
 }  // namespace
@@ -19,7 +18,8 @@ Status Vocabulary::Add(const std::string& text, int64_t id, size_t expected) {
   if (id < 0 || id > static_cast<int64_t>(2 * expected + 4096)) {
     return BadData("token ", Quoted(text), " has the impossible id ", id);
   }
-  if (text.size() > kMaxTokenBytes) return BadData("token ", id, " is ", text.size(), " bytes long");
+  if (text.size() > kMaxTokenBytes)
+    return BadData("token ", id, " is ", text.size(), " bytes long");
   if (!IsUtf8(text)) return BadData("token ", id, " is not UTF-8");
   const size_t place = static_cast<size_t>(id);
   if (place >= tokens_.size()) tokens_.resize(place + 1);

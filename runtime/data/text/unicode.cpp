@@ -74,7 +74,9 @@ std::string ReplaceInvalidUtf8(std::string_view text) {
   return out;
 }
 
-bool IsSpace(int32_t code_point) { return u_isUWhiteSpace(code_point); }
+bool IsSpace(int32_t code_point) {
+  return u_isUWhiteSpace(code_point);
+}
 
 bool IsWordCharacter(int32_t code_point) {
   constexpr uint32_t kCategories = U_GC_M_MASK | U_GC_ND_MASK | U_GC_PC_MASK;

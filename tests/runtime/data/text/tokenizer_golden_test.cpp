@@ -31,7 +31,8 @@ void ExpectColumn(const Tokenizer& tokenizer, size_t column) {
 class TokenizerVariant : public testing::TestWithParam<const char*> {};
 
 TEST_P(TokenizerVariant, GivesTheSameIds) {
-  constexpr std::string_view kColumns[] = {"smollm", "gpt2", "llama3", "qwen2", "added", "behaviors"};
+  constexpr std::string_view kColumns[] = {"smollm", "gpt2",  "llama3",
+                                           "qwen2",  "added", "behaviors"};
   const size_t column = static_cast<size_t>(
       std::find(std::begin(kColumns), std::end(kColumns), GetParam()) - std::begin(kColumns));
   auto spec = ParseTokenizerJson(VariantJson(GetParam()), "test");

@@ -1,0 +1,157 @@
+"""As much of include/qft_c.h as the accuracy comparisons need, through ctypes and numpy."""
+
+import ctypes
+import json
+
+import numpy
+
+WEIGHT, GRID, MOMENTUM, GRADIENT = 0, 1, 2, 3
+LOGITS, LOG_PROBABILITIES = 0, 1
+
+c_int64, c_int32, c_double, c_void_p = (ctypes.c_int64, ctypes.c_int32, ctypes.c_double,
+                                        ctypes.c_void_p)
+
+
+class Sized(ctypes.Structure):
+    """A struct whose first field is its size."""
+
+    def __init__(self, *args, **fields):
+        super().__init__(*args, **fields)
+        self.struct_size = ctypes.sizeof(self)
+
+
+class TensorInfo(Sized):
+    _fields_ = [("struct_size", ctypes.c_uint64), ("name", ctypes.c_char_p), ("rows", c_int64),
+                ("cols", c_int64), ("dimensions", c_int32), ("quantised", c_int32)]
+
+
+class Batch(Sized):
+    _fields_ = [("struct_size", ctypes.c_uint64), ("tokens", c_int64), ("token_ids", c_void_p),
+                ("targets", c_void_p), ("loss_weights", c_void_p), ("document_ids", c_void_p)]
+
+
+class StepOptions(Sized):
+    _fields_ = [("struct_size", ctypes.c_uint64), ("learning_rate", c_double),
+                ("loss_normalizer", c_double), ("group_factors", c_void_p),
+                ("group_count", c_int64)]
+
+
+class EvalResult(Sized):
+    _fields_ = [("struct_size", ctypes.c_uint64), ("loss", c_double), ("loss_weight", c_double),
+                ("tokens", c_int64)]
+
+
+class TensorView(Sized):
+    _fields_ = [("struct_size", ctypes.c_uint64), ("data", c_void_p), ("device", c_int32),
+                ("device_index", c_int32), ("dtype", c_int32), ("dimensions", c_int32),
+                ("shape", c_int64 * 4), ("strides", c_int64 * 4)]
+
+
+class Library:
+    def __init__(self, path):
+        self.dll = ctypes.CDLL(str(path))
+        for name in ("qft_error_message", "qft_status_name", "qft_version_string"):
+            getattr(self.dll, name).restype = ctypes.c_char_p
+
+    def call(self, name, *args):
+        """Calls a fallible function; what it says on failure becomes an exception."""
+        error = c_void_p()
+        status = getattr(self.dll, name)(*args, ctypes.byref(error))
+        if status != 0:
+            message = self.dll.qft_error_message(error).decode()
+            self.dll.qft_error_destroy(error)
+            raise RuntimeError(f"{self.dll.qft_status_name(status).decode()}: {message}")
+
+
+class Model:
+    def __init__(self, library, path=None, config=None, seed=0):
+        self.library = library
+        self.handle = c_void_p()
+        if path is not None:
+            text = str(path).encode()
+            library.call("qft_model_load", text, ctypes.c_size_t(len(text)),
+                         ctypes.byref(self.handle))
+        else:
+            text = json.dumps(config).encode()
+            library.call("qft_model_create_random", text, ctypes.c_size_t(len(text)),
+                         ctypes.c_uint64(seed), ctypes.byref(self.handle))
+        count = c_int64()
+        library.call("qft_model_get_tensor_count", self.handle, ctypes.byref(count))
+        self.tensors = {}
+        for index in range(count.value):
+            info = TensorInfo()
+            library.call("qft_model_get_tensor_info", self.handle, c_int64(index),
+                         ctypes.byref(info))
+            shape = (info.rows, info.cols) if info.dimensions == 2 else (info.cols,)
+            self.tensors[info.name.decode()] = (index, shape)
+
+
+class Session:
+    def __init__(self, model, **settings):
+        self.model = model
+        self.library = model.library
+        config = c_void_p()
+        self.library.call("qft_config_create", ctypes.byref(config))
+        for key, value in settings.items():
+            key, value = key.encode(), str(value).encode()
+            self.library.call("qft_config_set_text", config, key, ctypes.c_size_t(len(key)), value,
+                              ctypes.c_size_t(len(value)))
+        self.handle = c_void_p()
+        self.library.call("qft_session_open", model.handle, config, None,
+                          ctypes.byref(self.handle))
+        self.library.dll.qft_config_destroy(config)
+
+    def close(self):
+        self.library.dll.qft_session_destroy(self.handle)
+        self.handle = c_void_p()
+
+    def _batches(self, rows):
+        """The structs borrow from `self.kept`."""
+        self.kept = [numpy.ascontiguousarray(row, dtype=numpy.int32) for row in rows]
+        array = (Batch * len(rows))()
+        for struct, tokens in zip(array, self.kept):
+            struct.struct_size = ctypes.sizeof(Batch)
+            struct.tokens = len(tokens)
+            struct.token_ids = tokens.ctypes.data
+        return array
+
+    def forward(self, tokens, vocabulary, what=LOGITS):
+        output = numpy.empty((len(tokens), vocabulary), dtype=numpy.float32)
+        self.library.call("qft_session_forward", self.handle, self._batches([tokens]),
+                          c_int32(what), c_void_p(output.ctypes.data),
+                          ctypes.c_size_t(output.size))
+        return output
+
+    def loss(self, rows):
+        result = EvalResult()
+        self.library.call("qft_session_evaluate", self.handle, self._batches(rows),
+                          c_int64(len(rows)), ctypes.byref(result), None)
+        return result.loss
+
+    def _view(self, values):
+        view = TensorView(data=values.ctypes.data, dtype=0, dimensions=values.ndim)
+        for axis, size in enumerate(values.shape):
+            view.shape[axis] = size
+        return view
+
+    def read(self, name, what=WEIGHT):
+        index, shape = self.model.tensors[name]
+        values = numpy.empty(shape, dtype=numpy.float32)
+        self.library.call("qft_tensor_read", self.handle, c_int64(index), c_int32(what),
+                          ctypes.byref(self._view(values)), None)
+        return values
+
+    def write(self, name, values):
+        values = numpy.ascontiguousarray(values, dtype=numpy.float32)
+        self.library.call("qft_tensor_write", self.handle, c_int64(self.model.tensors[name][0]),
+                          c_int32(WEIGHT), ctypes.byref(self._view(values)), None)
+
+    def gradients(self, rows):
+        """Sums over all tokens of the gradient of -log p; the step is abandoned."""
+        options = StepOptions()
+        self.library.call("qft_session_begin_step", self.handle, ctypes.byref(options))
+        self.library.call("qft_session_accumulate", self.handle, self._batches(rows),
+                          c_int64(len(rows)))
+        gradients = {name: self.read(name, GRADIENT) for name in self.model.tensors}
+        self.library.call("qft_session_abandon_step", self.handle)
+        return gradients

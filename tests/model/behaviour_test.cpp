@@ -1,0 +1,195 @@
+// What a training run does: it learns, refuses what cannot work, survives numbers that overflow and
+// keeps to its memory limit.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "tests/model/compare.h"
+#include "tests/model/session_util.h"
+
+namespace qft {
+namespace {
+
+std::vector<TestBatch> Task() {
+  return {RandomBatch(96, {40, 24}, 1), RandomBatch(96, {33, 31}, 2)};
+}
+
+std::vector<double> Losses(const TestModel& model, const Settings& settings, int steps,
+                           double learning_rate) {
+  TestSession session(model, settings);
+  std::vector<double> losses;
+  for (int step = 0; step < steps; ++step) {
+    losses.push_back(session.Step(Task(), learning_rate).loss);
+  }
+  losses.push_back(session.Evaluate(Task()).loss);
+  return losses;
+}
+
+TEST(TrainingTest, LearnsByHeartAndStaysNearFp32) {
+  for (const bool tied : {false, true}) {
+    LlamaShape shape;
+    shape.tied = tied;
+    const TestModel model(shape);
+    const std::vector<double> plain = Losses(model, kPlain, 100, 2e-3);
+    EXPECT_NEAR(plain.front(), std::log(96.0), 0.05);
+    EXPECT_LT(plain.back(), 0.5 * plain.front());
+    for (const Settings& settings :
+         {Settings(), Settings{{"gradients", "fused"}}, Settings{{"accumulation", "horizontal"}},
+          Settings{{"arithmetic", "float"}}}) {
+      const std::vector<double> losses = Losses(model, settings, 100, 2e-3);
+      EXPECT_LT(losses.back(), 0.5 * losses.front());
+      // Half way down, where both still learn.
+      EXPECT_NEAR(losses[40], plain[40], 0.05 * plain[40]);
+      EXPECT_NEAR(losses.back(), plain.back(), 0.05 * plain.front());
+    }
+  }
+}
+
+TEST(RoundingTest, NearestFreezesWhatStochasticMoves) {
+  const TestModel model{LlamaShape()};
+  constexpr double kSmall = 1e-5;
+  TestSession nearest(model, {{"rounding", "nearest"}});
+  TestSession stochastic(model);
+  const auto check = [](TestSession& session, double learning_rate) {
+    return Try([&](qft_error** e) {
+      return qft_session_check_learning_rate(session.handle(), learning_rate, e);
+    });
+  };
+  const Outcome refused = check(nearest, kSmall);
+  EXPECT_EQ(refused.status, QFT_ERROR_OUT_OF_RANGE);
+  EXPECT_NE(refused.message.find("stochastic"), std::string::npos) << refused.message;
+  EXPECT_EQ(check(nearest, 1e-2).status, QFT_OK);
+  EXPECT_EQ(check(stochastic, kSmall).status, QFT_OK);
+
+  int64_t parameters = 0;
+  for (const TensorEntry& tensor : model.tensors()) {
+    if (tensor.quantised) parameters += tensor.rows * tensor.cols;
+  }
+  const qft_step_result frozen = nearest.Step(Task(), kSmall);
+  EXPECT_EQ(frozen.codes_changed, 0);
+  EXPECT_EQ(frozen.codes_total, parameters);
+  const qft_step_result moved = stochastic.Step(Task(), kSmall);
+  EXPECT_GT(moved.codes_changed, parameters / 100);
+  EXPECT_LT(moved.codes_changed, parameters / 5);
+}
+
+// At rate lr on a grid of step s a code moves with probability lr/s.
+TEST(RoundingTest, StochasticMovesAsManyCodesAsItShould) {
+  const TestModel model{LlamaShape()};
+  TestSession session(model, {{"clip_norm", "0"}});
+  const std::string name = "model.layers.0.mlp.down_proj.weight";
+  const std::vector<int8_t> before = session.ReadCodes(name);
+  const std::vector<float> grid = session.Read(name, QFT_TENSOR_GRID);
+  constexpr double kRate = 1e-4;
+  session.Step(Task(), kRate);
+  const std::vector<int8_t> after = session.ReadCodes(name);
+  double expected = 0;
+  double changed = 0;
+  for (size_t i = 0; i < before.size(); ++i) {
+    expected += kRate / static_cast<double>(grid[i / 48]);
+    changed += before[i] != after[i] ? 1 : 0;
+  }
+  EXPECT_NEAR(changed, expected, 5 * std::sqrt(expected));
+  EXPECT_GT(expected, 200);
+}
+
+TEST(NonFiniteTest, StackSkipsTheStep) {
+  for (const Settings& settings : {Settings(), kPlain}) {
+    const TestModel model{LlamaShape()};
+    TestSession session(model, settings + Settings{{"gradients", "stack"}});
+    session.Randomise(1);
+    session.Step(Task(), 1e-3);
+    const std::string hash = session.Hash();
+    std::vector<TestBatch> overflowing = Task();
+    for (TestBatch& batch : overflowing) batch.weights.assign(64, 3e38f);
+    const qft_step_result result = session.Step(overflowing, 1e-3);
+    EXPECT_EQ(result.skipped, 1);
+    EXPECT_EQ(result.codes_changed, 0);
+    EXPECT_EQ(session.Hash(), hash);
+    EXPECT_EQ(result.step, 2);
+    const qft_step_result next = session.Step(Task(), 1e-3);
+    EXPECT_EQ(next.skipped, 0);
+    EXPECT_TRUE(std::isfinite(next.loss));
+    EXPECT_NE(session.Hash(), hash);
+  }
+}
+
+TEST(NonFiniteTest, FusedPoisonsTheSession) {
+  const TestModel model{LlamaShape()};
+  const TemporaryFolder folder;
+  TestSession session(model, {{"gradients", "fused"}});
+  session.Randomise(1);
+  session.Step(Task(), 1e-3);
+  session.Save(folder.Path());
+  const std::string hash = session.Hash();
+  std::vector<TestBatch> overflowing = Task();
+  for (TestBatch& batch : overflowing) batch.weights.assign(64, 3e38f);
+  EXPECT_EQ(session.TryStep(overflowing, 1e-3).status, QFT_ERROR_NON_FINITE);
+  EXPECT_EQ(session.TryStep(Task(), 1e-3).status, QFT_ERROR_POISONED);
+  EXPECT_EQ(session.TryEvaluate(Task()).status, QFT_ERROR_POISONED);
+  EXPECT_EQ(session.TryRead("model.norm.weight", QFT_TENSOR_WEIGHT).status, QFT_ERROR_POISONED);
+
+  TestSession next(model, {{"gradients", "fused"}});
+  next.Restore(folder.Path());
+  EXPECT_EQ(next.Hash(), hash);
+  EXPECT_EQ(next.TryStep(Task(), 1e-3).status, QFT_OK);
+}
+
+// Weights so large that the logits overflow.
+TEST(NonFiniteTest, OverflowingWeights) {
+  const TestModel model{LlamaShape()};
+  TestSession session(model, {{"gradients", "stack"}});
+  session.Write("lm_head.weight", std::vector<float>(96 * 32, 3e38f));
+  session.Write("model.norm.weight", std::vector<float>(32, 1e30f));
+  const std::string hash = session.Hash();
+  EXPECT_EQ(session.Step(Task(), 1e-3).skipped, 1);
+  EXPECT_EQ(session.Hash(), hash);
+}
+
+TEST(MemoryTest, LimitTooSmallNamesTheNeed) {
+  const TestModel model{LlamaShape()};
+  const Outcome outcome = TryOpen(model, {{"memory_limit", "100000"}});
+  EXPECT_EQ(outcome.status, QFT_ERROR_OUT_OF_MEMORY);
+  EXPECT_NE(outcome.message.find("needs"), std::string::npos) << outcome.message;
+  EXPECT_NE(outcome.message.find("GB"), std::string::npos) << outcome.message;
+}
+
+TEST(MemoryTest, AutoGivesUpTheStackBeforeTheSession) {
+  const TestModel model{LlamaShape()};
+  const auto total = [&](const Settings& settings) {
+    return TestSession(model, settings).Metrics().total_bytes;
+  };
+  const Settings kept = {{"recompute", "never"}};
+  const int64_t stack = total(kept + Settings{{"gradients", "stack"}});
+  const int64_t fused = total(kept + Settings{{"gradients", "fused"}});
+  ASSERT_LT(fused, stack);
+  const auto planned = [&](int64_t limit) {
+    const Settings limited = {{"memory_limit", std::to_string(limit)}};
+    return TestSession(model, kept + limited).PlanJson();
+  };
+  EXPECT_NE(planned(stack).find(R"("gradients":"stack")"), std::string::npos);
+  EXPECT_NE(planned(stack - 1).find(R"("gradients":"fused")"), std::string::npos);
+  EXPECT_NE(planned(fused).find(R"("gradients":"fused")"), std::string::npos);
+  const Outcome outcome =
+      TryOpen(model, kept + Settings{{"memory_limit", std::to_string(fused - 1)}});
+  EXPECT_EQ(outcome.status, QFT_ERROR_OUT_OF_MEMORY);
+}
+
+TEST(MemoryTest, AutoRecomputesWhereMemoryIsShort) {
+  LlamaShape shape;
+  shape.layers = 6;
+  const TestModel model(shape);
+  const Settings one = {{"micro_batches", "1"}, {"gradients", "fused"}};
+  const int64_t kept =
+      TestSession(model, one + Settings{{"recompute", "never"}}).Metrics().total_bytes;
+  const auto recomputes = [&](int64_t limit) {
+    TestSession session(model, one + Settings{{"memory_limit", std::to_string(limit)}});
+    return session.PlanJson().find(R"("recompute":true)") != std::string::npos;
+  };
+  EXPECT_FALSE(recomputes(kept));
+  EXPECT_TRUE(recomputes(kept - 1));
+}
+
+}  // namespace
+}  // namespace qft

@@ -1,0 +1,201 @@
+// What must not change a bit: threads, recompute, repetition, interruption, where gradients wait
+// and the order of a single micro-batch. Compared are all states, by their hash, and the losses.
+#include <gtest/gtest.h>
+
+#include "tests/model/compare.h"
+#include "tests/model/session_util.h"
+
+namespace qft {
+namespace {
+
+std::vector<TestBatch> BatchesOf(int vocabulary, uint32_t step) {
+  TestBatch weighted = RandomBatch(vocabulary, {25, 12}, 100 + step);
+  weighted.weights.assign(weighted.tokens.size(), 0.5f);
+  return {RandomBatch(vocabulary, {20, 30, 14}, step), weighted,
+          RandomBatch(vocabulary, {33}, 200 + step)};
+}
+
+struct Trace {
+  std::vector<std::string> hashes;
+  std::vector<double> losses;
+  std::vector<double> norms;
+  bool operator==(const Trace&) const = default;
+};
+
+Trace Train(TestSession& session, uint32_t begin, uint32_t end, size_t micro_batches = 3) {
+  Trace trace;
+  for (uint32_t step = begin; step < end; ++step) {
+    std::vector<TestBatch> batches = BatchesOf(session.model().shape().vocabulary, step);
+    batches.resize(micro_batches);
+    const qft_step_result result = session.Step(batches, 2e-3);
+    trace.hashes.push_back(session.Hash());
+    trace.losses.push_back(result.loss);
+    trace.norms.push_back(result.gradient_norm);
+  }
+  return trace;
+}
+
+Trace TrainNew(const TestModel& model, const Settings& settings, size_t micro_batches = 3) {
+  TestSession session(model, settings);
+  session.Randomise(1);
+  return Train(session, 0, 3, micro_batches);
+}
+
+LlamaShape TwoChunks() {
+  LlamaShape shape;
+  shape.vocabulary = 8200;
+  shape.hidden = 16;
+  shape.layers = 1;
+  shape.tied = true;
+  return shape;
+}
+
+LlamaShape Tied() {
+  LlamaShape shape;
+  shape.tied = true;
+  return shape;
+}
+
+std::vector<LlamaShape> Shapes() {
+  return {LlamaShape(), Tied(), TwoChunks()};
+}
+
+class SameBitsTest : public testing::TestWithParam<size_t> {
+ protected:
+  SameBitsTest() : model_(Shapes()[GetParam()]) {}
+  TestModel model_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Shapes, SameBitsTest, testing::Range<size_t>(0, Shapes().size()));
+
+TEST_P(SameBitsTest, StepsChangeEverythingTheyShould) {
+  const Trace trace = TrainNew(model_, {});
+  EXPECT_NE(trace.hashes[0], trace.hashes[1]);
+  EXPECT_NE(trace.hashes[1], trace.hashes[2]);
+}
+
+TEST_P(SameBitsTest, AnyNumberOfThreads) {
+  for (const Settings& kind : {Settings(), kPlain}) {
+    const Trace one = TrainNew(model_, kind + Settings{{"threads", "1"}});
+    for (const char* threads : {"2", "3"}) {
+      EXPECT_EQ(TrainNew(model_, kind + Settings{{"threads", threads}}), one) << threads;
+    }
+  }
+}
+
+TEST_P(SameBitsTest, Recomputed) {
+  for (const char* accumulation : {"vertical", "horizontal"}) {
+    const Settings order = {{"accumulation", accumulation}};
+    EXPECT_EQ(TrainNew(model_, order + Settings{{"recompute", "never"}}),
+              TrainNew(model_, order + Settings{{"recompute", "always"}}))
+        << accumulation;
+  }
+}
+
+TEST_P(SameBitsTest, Repeated) {
+  for (const char* accumulation : {"vertical", "horizontal"}) {
+    const Settings settings = {{"accumulation", accumulation}};
+    EXPECT_EQ(TrainNew(model_, settings), TrainNew(model_, settings));
+  }
+}
+
+TEST_P(SameBitsTest, StackAndFusedWithoutClipping) {
+  for (const Settings& kind : {Settings(), kPlain, Settings{{"recompute", "always"}}}) {
+    const Settings settings = kind + Settings{{"clip_norm", "0"}};
+    const Trace stack = TrainNew(model_, settings + Settings{{"gradients", "stack"}});
+    const Trace fused = TrainNew(model_, settings + Settings{{"gradients", "fused"}});
+    EXPECT_EQ(stack.hashes, fused.hashes);
+    EXPECT_EQ(stack.losses, fused.losses);
+    for (size_t i = 0; i < stack.norms.size(); ++i) {
+      EXPECT_NEAR(stack.norms[i], fused.norms[i], 1e-9 * stack.norms[i]);
+    }
+  }
+}
+
+TEST_P(SameBitsTest, OneMicroBatchInEitherOrder) {
+  EXPECT_EQ(TrainNew(model_, {{"accumulation", "vertical"}}, 1),
+            TrainNew(model_, {{"accumulation", "horizontal"}}, 1));
+}
+
+TEST_P(SameBitsTest, InterruptedByACheckpoint) {
+  for (const char* gradients : {"stack", "fused"}) {
+    // Clipped, so that the norm of the step before, which fused uses, must survive too.
+    const Settings settings = {{"gradients", gradients}, {"clip_norm", "0.1"}};
+    TestSession uninterrupted(model_, settings);
+    uninterrupted.Randomise(1);
+    Train(uninterrupted, 0, 3);
+    const Trace expected = Train(uninterrupted, 3, 6);
+
+    const TemporaryFolder folder;
+    {
+      TestSession first(model_, settings);
+      first.Randomise(1);
+      Train(first, 0, 3);
+      first.Save(folder.Path());
+    }
+    // The seed in the configuration gives way to the checkpoint's.
+    TestSession second(model_, settings + Settings{{"seed", "77"}, {"threads", "1"}});
+    EXPECT_EQ(second.Restore(folder.Path()), "");
+    EXPECT_EQ(second.Metrics().step, 3);
+    EXPECT_EQ(Train(second, 3, 6), expected) << gradients;
+  }
+}
+
+TEST_P(SameBitsTest, AnAbandonedStepAndAnEvaluationLeaveNoTrace) {
+  const Trace expected = TrainNew(model_, {});
+  TestSession session(model_);
+  session.Randomise(1);
+  session.Evaluate(BatchesOf(model_.shape().vocabulary, 50));
+  Train(session, 0, 1);
+  const std::string hash = session.Hash();
+  session.Begin(1e-2);
+  session.Accumulate(BatchesOf(model_.shape().vocabulary, 60));
+  ASSERT_EQ(session.TryAbandon().status, QFT_OK);
+  session.Begin(1e-2);
+  ASSERT_EQ(session.TryAbandon().status, QFT_OK);
+  session.Forward(BatchesOf(model_.shape().vocabulary, 70)[0]);
+  EXPECT_EQ(session.Hash(), hash);
+  EXPECT_EQ(Train(session, 1, 3).hashes,
+            std::vector<std::string>(expected.hashes.begin() + 1, expected.hashes.end()));
+}
+
+TEST(DifferentBitsTest, AnotherSeed) {
+  const TestModel model{LlamaShape()};
+  const Trace zero = TrainNew(model, {});
+  const Trace one = TrainNew(model, {{"seed", "1"}});
+  EXPECT_NE(zero.hashes[0], one.hashes[0]);
+  EXPECT_EQ(zero.losses[0], one.losses[0]);
+  EXPECT_NE(zero.losses[2], one.losses[2]);
+}
+
+// The same documents cut into micro-batches at other places: the same gradient but for rounding.
+TEST(SplitTest, ChangesOnlyRounding) {
+  const TestModel model{LlamaShape()};
+  const std::vector<TestBatch> documents = {RandomBatch(96, {21}, 1), RandomBatch(96, {19}, 2),
+                                            RandomBatch(96, {24}, 3)};
+  TestBatch together;
+  for (size_t d = 0; d < documents.size(); ++d) {
+    const std::vector<int32_t>& tokens = documents[d].tokens;
+    together.tokens.insert(together.tokens.end(), tokens.begin(), tokens.end());
+    together.documents.insert(together.documents.end(), tokens.size(), static_cast<int32_t>(d));
+  }
+  for (const auto& [kind, tolerance] :
+       {std::pair<Settings, double>{kPlain, 1e-5}, std::pair<Settings, double>{{}, 0.08}}) {
+    TestSession apart(model, kind), whole(model, kind);
+    apart.Randomise(1);
+    whole.Randomise(1);
+    EXPECT_NEAR(apart.Evaluate(documents).loss, whole.Evaluate({together}).loss, 1e-4);
+    const auto expected = apart.Gradients(documents);
+    for (const auto& [name, gradient] : whole.Gradients({together})) {
+      EXPECT_LT(RelativeError(gradient, expected.at(name)), tolerance) << name;
+    }
+    for (int step = 0; step < 5; ++step) {
+      const qft_step_result a = apart.Step(documents, 1e-3);
+      const qft_step_result b = whole.Step({together}, 1e-3);
+      EXPECT_NEAR(a.loss, b.loss, 0.02 * a.loss);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace qft

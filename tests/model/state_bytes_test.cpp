@@ -1,0 +1,48 @@
+// The promise of INT8 states: bytes of weights, momentum and gradients for each parameter.
+#include <gtest/gtest.h>
+
+#include "tests/model/session_util.h"
+
+namespace qft {
+namespace {
+
+LlamaShape LargerShape() {
+  LlamaShape shape;
+  shape.vocabulary = 4096;
+  shape.hidden = 256;
+  shape.inner = 768;
+  shape.layers = 8;
+  shape.heads = 8;
+  shape.kv_heads = 4;
+  shape.head_dim = 32;
+  shape.tied = true;
+  return shape;
+}
+
+double BytesPerParameter(const TestModel& model, const Settings& settings) {
+  TestSession session(model, settings);
+  const qft_session_metrics metrics = session.Metrics();
+  int64_t parameters = 0;
+  for (const TensorEntry& tensor : model.tensors()) parameters += tensor.rows * tensor.cols;
+  EXPECT_EQ(metrics.parameters, parameters);
+  EXPECT_EQ(metrics.total_bytes, metrics.weight_bytes + metrics.critical_bytes +
+                                     metrics.momentum_bytes + metrics.gradient_bytes +
+                                     metrics.activation_bytes + metrics.workspace_bytes);
+  const int64_t states = metrics.weight_bytes + metrics.critical_bytes + metrics.momentum_bytes +
+                         metrics.gradient_bytes;
+  return static_cast<double>(states) / static_cast<double>(parameters);
+}
+
+TEST(StateBytesTest, StackAndFused) {
+  const TestModel model(LargerShape());
+  const double stack = BytesPerParameter(model, {{"gradients", "stack"}});
+  const double fused = BytesPerParameter(model, {{"gradients", "fused"}});
+  EXPECT_LE(stack, 3.2);
+  EXPECT_LE(fused, 2.4);
+  EXPECT_GE(stack, 3.0);
+  EXPECT_GE(fused, 2.0);
+  EXPECT_NEAR(BytesPerParameter(model, kPlain), 12, 0.01);
+}
+
+}  // namespace
+}  // namespace qft

@@ -1,0 +1,292 @@
+#include "runtime/checkpoint.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <iterator>
+
+#include "tests/runtime/session/tiny_session.h"
+
+namespace qft {
+namespace {
+
+std::string ReadFile(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+void WriteFile(const std::string& path, const std::string& content) {
+  std::ofstream(path, std::ios::binary) << content;
+}
+
+ErrorCode CodeOf(const Status& status) {
+  return GetErrorInfo(status).code;
+}
+
+bool Exists(const std::string& path) {
+  return std::filesystem::exists(path);
+}
+
+class CheckpointTest : public FolderTest {
+ protected:
+  CheckpointTest() : model_(TinyModel()), session_(OpenTiny(model_)) {}
+
+  // Trains to the given step and saves there.
+  void SaveAt(int64_t step, const std::string& blob = {}) {
+    while (session_->step() < step) StepTiny(*session_, static_cast<int>(session_->step()));
+    ASSERT_EQ(SaveTo(*session_, fs_, folder_, blob), absl::OkStatus());
+    hashes_[step] = HashOf(*session_);
+  }
+  // Opens, restores into a new session and compares to what was saved at that step.
+  void ExpectRestores(int64_t step, const std::string& warning_part = {}) {
+    const auto checkpoint = OpenCheckpoint(fs_, folder_);
+    ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+    EXPECT_EQ(checkpoint->step, step);
+    if (warning_part.empty()) {
+      EXPECT_EQ(checkpoint->warning, "");
+    } else {
+      EXPECT_NE(checkpoint->warning.find(warning_part), std::string::npos) << checkpoint->warning;
+    }
+    const auto fresh = OpenTiny(model_);
+    ASSERT_EQ(RestoreCheckpoint(*fresh, fs_, *checkpoint), absl::OkStatus());
+    EXPECT_EQ(HashOf(*fresh), hashes_.at(step));
+    EXPECT_EQ(fresh->step(), step);
+  }
+
+  FileSystem& fs_ = PosixFileSystem();
+  std::shared_ptr<const Model> model_;
+  std::unique_ptr<Session> session_;
+  std::map<int64_t, std::string> hashes_;
+};
+
+TEST_F(CheckpointTest, BlobAndProgressComeBack) {
+  const std::string blob("cursor \0\xff bytes", 15);
+  SaveAt(2, blob);
+  ExpectRestores(2);
+  const CheckpointFiles checkpoint = OpenCheckpoint(fs_, Path("step_2")).value();
+  EXPECT_EQ(checkpoint.blob, blob);
+  EXPECT_EQ(checkpoint.path, Path("step_2"));
+}
+
+TEST_F(CheckpointTest, ADroppedSaveLeavesNothing) {
+  SaveAt(1);
+  StepTiny(*session_, 5);
+  {
+    const auto save = PreparedSave::Prepare(*session_, fs_, folder_, "").value();
+    EXPECT_TRUE(Exists(Path("step_2.tmp/states.safetensors")));
+    EXPECT_FALSE(Exists(Path("step_2")));
+    ExpectRestores(1);
+  }
+  EXPECT_FALSE(Exists(Path("step_2.tmp")));
+  ExpectRestores(1);
+}
+
+// A process killed between prepare and commit leaves the temporary folder.
+TEST_F(CheckpointTest, ATornSaveIsIgnoredAndReplaced) {
+  SaveAt(1);
+  SaveAt(2);
+  std::filesystem::rename(Path("step_2"), Path("step_2.tmp"));
+  ExpectRestores(1);
+  SaveAt(2);
+  EXPECT_FALSE(Exists(Path("step_2.tmp")));
+  ExpectRestores(2);
+}
+
+TEST_F(CheckpointTest, PruningRemovesWhatTornSavesLeft) {
+  for (const int step : {1, 2}) SaveAt(step);
+  std::filesystem::create_directory(Path("step_1.tmp"));
+  WriteFile(Path("step_1.tmp/states.safetensors"), "half");
+  ASSERT_EQ(PruneCheckpoints(fs_, folder_, 5), absl::OkStatus());
+  EXPECT_FALSE(Exists(Path("step_1.tmp")));
+  EXPECT_TRUE(Exists(Path("step_1")));
+  ExpectRestores(2);
+}
+
+TEST_F(CheckpointTest, CommitsOnce) {
+  const auto save = PreparedSave::Prepare(*session_, fs_, folder_, "").value();
+  EXPECT_EQ(save->Commit(), absl::OkStatus());
+  EXPECT_EQ(CodeOf(save->Commit()), ErrorCode::kState);
+}
+
+TEST_F(CheckpointTest, SavingAStepAgainReplacesIt) {
+  SaveAt(1, "old");
+  SaveAt(1, "new");
+  EXPECT_EQ(OpenCheckpoint(fs_, folder_).value().blob, "new");
+  EXPECT_FALSE(Exists(Path("step_1.tmp")));
+  ExpectRestores(1);
+}
+
+TEST_F(CheckpointTest, PruneKeepsTheNewest) {
+  for (const int step : {1, 2, 3, 10}) SaveAt(step);
+  WriteFile(Path("notes.txt"), "mine");
+  std::filesystem::create_directory(Path("step_final"));
+  ASSERT_EQ(PruneCheckpoints(fs_, folder_, 0), absl::OkStatus());
+  EXPECT_TRUE(Exists(Path("step_1")));
+  ASSERT_EQ(PruneCheckpoints(fs_, folder_, 2), absl::OkStatus());
+  EXPECT_FALSE(Exists(Path("step_1")));
+  EXPECT_FALSE(Exists(Path("step_2")));
+  EXPECT_TRUE(Exists(Path("step_3")));
+  EXPECT_TRUE(Exists(Path("notes.txt")));
+  EXPECT_TRUE(Exists(Path("step_final")));
+  ExpectRestores(10);
+}
+
+// Otherwise nothing that can be loaded might be left.
+TEST_F(CheckpointTest, PruneRemovesNothingWhenTheNewestIsBroken) {
+  for (const int step : {1, 2, 3}) SaveAt(step);
+  std::filesystem::resize_file(Path("step_3/states.safetensors"), 100);
+  EXPECT_FALSE(PruneCheckpoints(fs_, folder_, 1).ok());
+  ExpectRestores(2, "step_3");
+  EXPECT_TRUE(Exists(Path("step_1")));
+}
+
+TEST_F(CheckpointTest, BrokenNewestIsPassedOver) {
+  SaveAt(1);
+  SaveAt(2);
+  const std::string states = ReadFile(Path("step_2/states.safetensors"));
+  const std::string manifest = ReadFile(Path("step_2/manifest.json"));
+  for (const size_t size : {size_t{0}, size_t{7}, states.size() / 2, states.size() - 1}) {
+    WriteFile(Path("step_2/states.safetensors"), states.substr(0, size));
+    ExpectRestores(1, "step_2");
+  }
+  WriteFile(Path("step_2/states.safetensors"), states + "x");
+  ExpectRestores(1, "step_2");
+  std::filesystem::remove(Path("step_2/states.safetensors"));
+  ExpectRestores(1, "step_2");
+  WriteFile(Path("step_2/states.safetensors"), states);
+  for (const std::string& text :
+       {std::string(), std::string("{}"), std::string("[1]"), manifest.substr(0, 500)}) {
+    WriteFile(Path("step_2/manifest.json"), text);
+    ExpectRestores(1, "step_2");
+  }
+  std::filesystem::remove(Path("step_2/manifest.json"));
+  ExpectRestores(1, "step_2");
+  WriteFile(Path("step_2/manifest.json"), manifest);
+  ExpectRestores(2);
+}
+
+TEST_F(CheckpointTest, AnyFlippedByteOfTheStatesIsNoticed) {
+  SaveAt(1);
+  const std::string path = Path("step_1/states.safetensors");
+  const std::string states = ReadFile(path);
+  for (size_t i = 0; i < states.size(); i += 1 + states.size() / 150) {
+    std::string flipped = states;
+    flipped[i] = static_cast<char>(flipped[i] ^ 0x10);
+    WriteFile(path, flipped);
+    EXPECT_EQ(CodeOf(OpenCheckpoint(fs_, Path("step_1")).status()), ErrorCode::kCorrupt) << i;
+  }
+}
+
+// A flipped byte of the manifest is refused, or does not matter to the states.
+TEST_F(CheckpointTest, AnyFlippedByteOfTheManifestIsSurvived) {
+  SaveAt(1);
+  const std::string path = Path("step_1/manifest.json");
+  const std::string manifest = ReadFile(path);
+  const auto fresh = OpenTiny(model_);
+  int refused = 0;
+  for (size_t i = 0; i < manifest.size(); ++i) {
+    for (const int bit : {0, 3, 7}) {
+      std::string flipped = manifest;
+      flipped[i] = static_cast<char>(flipped[i] ^ (1 << bit));
+      WriteFile(path, flipped);
+      const auto checkpoint = OpenCheckpoint(fs_, Path("step_1"));
+      if (!checkpoint.ok()) {
+        ++refused;
+        EXPECT_NE(CodeOf(checkpoint.status()), ErrorCode::kInternal) << checkpoint.status();
+        continue;
+      }
+      const Status restored = RestoreCheckpoint(*fresh, fs_, *checkpoint);
+      if (restored.ok()) {
+        ASSERT_EQ(HashOf(*fresh), hashes_.at(1));
+      }
+    }
+  }
+  EXPECT_GT(refused, 100);
+}
+
+TEST_F(CheckpointTest, HostileManifests) {
+  SaveAt(1);
+  const std::string path = Path("step_1/manifest.json");
+  const std::string good = ReadFile(path);
+  const auto replaced = [&](const std::string& from, const std::string& to) {
+    std::string text = good;
+    const size_t at = text.find(from);
+    EXPECT_NE(at, std::string::npos) << from;
+    return text.replace(at, from.size(), to);
+  };
+  const auto expect_refused = [&](const std::string& text) {
+    WriteFile(path, text);
+    const auto checkpoint = OpenCheckpoint(fs_, Path("step_1"));
+    if (!checkpoint.ok()) return;
+    const auto fresh = OpenTiny(model_);
+    EXPECT_FALSE(RestoreCheckpoint(*fresh, fs_, *checkpoint).ok()) << text;
+  };
+  expect_refused(replaced("\"step\": 1", "\"step\": -1"));
+  expect_refused(replaced("\"step\": 1", "\"step\": 18446744073709551615"));
+  expect_refused(replaced("\"step\": 1", "\"step\": \"1\""));
+  expect_refused(replaced("\"format_version\": 1", "\"format_version\": 2"));
+  expect_refused(replaced("\"states\": \"int8\"", "\"states\": \"fp32\""));
+  expect_refused(replaced("\"seed\": 0", "\"seed\": 1e300"));
+  expect_refused(replaced("\"states.safetensors\"", "\"../step_1/states.safetensors\""));
+  expect_refused(replaced("\"states.safetensors\"", "\"..\""));
+  expect_refused(std::string(100000, '['));
+}
+
+TEST_F(CheckpointTest, AnotherModelIsRefusedAndTheSessionGoesOn) {
+  SaveAt(1);
+  const CheckpointFiles checkpoint = OpenCheckpoint(fs_, folder_).value();
+  for (const auto& other : {TinyModel(3), TinyModel(2, false), TinyModel(2, true, 65)}) {
+    const auto session = OpenTiny(other);
+    const std::string before = HashOf(*session);
+    EXPECT_EQ(CodeOf(RestoreCheckpoint(*session, fs_, checkpoint)), ErrorCode::kShape);
+    EXPECT_EQ(HashOf(*session), before);
+    EXPECT_EQ(session->step(), 0);
+  }
+  SessionConfig fp32 = TinyConfig();
+  fp32.states = StateKind::kFp32;
+  fp32.arithmetic = Arithmetic::kFloat;
+  const auto session = OpenTiny(model_, fp32);
+  EXPECT_EQ(CodeOf(RestoreCheckpoint(*session, fs_, checkpoint)), ErrorCode::kState);
+}
+
+// The files can change between open and restore.
+TEST_F(CheckpointTest, ATruncationAfterOpenIsAnErrorAndNoCrash) {
+  SaveAt(1);
+  const CheckpointFiles checkpoint = OpenCheckpoint(fs_, folder_).value();
+  const std::string path = Path("step_1/states.safetensors");
+  std::filesystem::resize_file(path, std::filesystem::file_size(path) - 1);
+  const auto fresh = OpenTiny(model_);
+  EXPECT_FALSE(RestoreCheckpoint(*fresh, fs_, checkpoint).ok());
+}
+
+TEST_F(CheckpointTest, FoldersThatHoldNothing) {
+  EXPECT_EQ(CodeOf(OpenCheckpoint(fs_, folder_).status()), ErrorCode::kNotFound);
+  EXPECT_EQ(CodeOf(OpenCheckpoint(fs_, Path("none")).status()), ErrorCode::kNotFound);
+  WriteFile(Path("step_9"), "a file");
+  EXPECT_EQ(CodeOf(OpenCheckpoint(fs_, Path("step_9")).status()), ErrorCode::kNotFound);
+  EXPECT_FALSE(OpenCheckpoint(fs_, folder_).ok());
+}
+
+TEST_F(CheckpointTest, InferenceHasNothingToSave) {
+  SessionConfig config = TinyConfig();
+  config.mode = Mode::kInfer;
+  const auto session = OpenTiny(model_, config);
+  EXPECT_EQ(CodeOf(SaveTo(*session, fs_, folder_)), ErrorCode::kState);
+}
+
+TEST_F(CheckpointTest, AFolderThatCannotBeMade) {
+  WriteFile(Path("file"), "");
+  EXPECT_FALSE(SaveTo(*session_, fs_, Path("file/under")).ok());
+  EXPECT_FALSE(SaveTo(*session_, fs_, Path("file")).ok());
+}
+
+TEST_F(CheckpointTest, AReadOnlyFolder) {
+  if (geteuid() == 0) GTEST_SKIP() << "root may write everywhere";
+  ASSERT_EQ(chmod(folder_.c_str(), 0555), 0);
+  EXPECT_EQ(CodeOf(SaveTo(*session_, fs_, folder_)), ErrorCode::kIo);
+  ASSERT_EQ(chmod(folder_.c_str(), 0755), 0);
+}
+
+}  // namespace
+}  // namespace qft

@@ -1,0 +1,112 @@
+#include "runtime/plan.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "tests/runtime/session/tiny_session.h"
+
+namespace qft {
+namespace {
+
+std::vector<SessionConfig> Configs() {
+  std::vector<SessionConfig> configs;
+  const auto add = [&](const std::vector<std::pair<const char*, const char*>>& settings) {
+    SessionConfig config = TinyConfig();
+    config.micro_batches = 3;
+    for (const auto& [key, value] : settings) EXPECT_TRUE(config.SetText(key, value).ok());
+    configs.push_back(config);
+  };
+  add({});
+  add({{"mode", "infer"}});
+  add({{"gradients", "fused"}});
+  add({{"recompute", "never"}});
+  add({{"accumulation", "horizontal"}, {"recompute", "always"}});
+  add({{"states", "fp32"}, {"arithmetic", "float"}});
+  add({{"arithmetic", "float"}, {"gradients", "fused"}});
+  SessionConfig frozen = TinyConfig();
+  EXPECT_TRUE(frozen.AddGroup({"*", 1, -1, true}).ok());
+  EXPECT_TRUE(frozen.AddGroup({"*norm*", 1, -1, false}).ok());
+  configs.push_back(frozen);
+  return configs;
+}
+
+TEST(PlanTest, NullArenaCountsWhatARealOneHolds) {
+  const std::unique_ptr<Engine> engine(CreateCpuEngine(1));
+  for (const int vocabulary : {64, 8200}) {
+    for (const bool tied : {false, true}) {
+      const auto model = TinyModel(2, tied, vocabulary);
+      for (const SessionConfig& config : Configs()) {
+        SCOPED_TRACE(config.ToJson());
+        const Plan plan = MakePlan(model, config, *engine).value();
+        Arena arena(engine.get());
+        AllocateSession(plan, *engine, arena);
+        ASSERT_TRUE(arena.status().ok());
+        for (int i = 0; i < kPurposes; ++i) {
+          EXPECT_EQ(plan.bytes[i], arena.bytes(static_cast<Purpose>(i)))
+              << PurposeName(static_cast<Purpose>(i));
+        }
+        EXPECT_EQ(plan.total_bytes, arena.total_bytes());
+        EXPECT_EQ(plan.total_bytes,
+                  std::accumulate(std::begin(plan.bytes), std::end(plan.bytes), int64_t{0}));
+      }
+    }
+  }
+}
+
+TEST(PlanTest, JsonSaysWhatIsPlanned) {
+  const std::unique_ptr<Engine> engine(CreateCpuEngine(1));
+  for (const SessionConfig& config : Configs()) {
+    const Plan plan = MakePlan(TinyModel(), config, *engine).value();
+    const auto json = nlohmann::json::parse(PlanToJson(plan, *engine));
+    EXPECT_EQ(json["gradients"], plan.fused ? "fused" : "stack");
+    EXPECT_EQ(json["recompute"], plan.recompute);
+    EXPECT_EQ(json["bytes"]["total"], plan.total_bytes);
+    int64_t sum = 0;
+    for (int i = 0; i < kPurposes; ++i) {
+      sum += json["bytes"][PurposeName(static_cast<Purpose>(i))].get<int64_t>();
+    }
+    EXPECT_EQ(sum, plan.total_bytes);
+  }
+}
+
+TEST(PlanTest, ModesHoldNoMoreThanTheyNeed) {
+  const std::unique_ptr<Engine> engine(CreateCpuEngine(1));
+  const auto model = TinyModel(4, false);
+  const auto bytes = [&](const SessionConfig& config, Purpose purpose) {
+    return MakePlan(model, config, *engine).value().bytes[static_cast<int>(purpose)];
+  };
+  SessionConfig infer = TinyConfig();
+  infer.mode = Mode::kInfer;
+  EXPECT_EQ(bytes(infer, Purpose::kGradients), 0);
+  EXPECT_EQ(bytes(infer, Purpose::kMomentum), 0);
+  EXPECT_EQ(bytes(infer, Purpose::kWeights), bytes(TinyConfig(), Purpose::kWeights));
+  SessionConfig fused = TinyConfig();
+  fused.gradients = GradientMode::kFused;
+  EXPECT_LT(bytes(fused, Purpose::kGradients), bytes(TinyConfig(), Purpose::kGradients) / 3);
+  SessionConfig recompute = TinyConfig();
+  recompute.recompute = Recompute::kAlways;
+  EXPECT_LT(bytes(recompute, Purpose::kActivations), bytes(TinyConfig(), Purpose::kActivations));
+  SessionConfig frozen = TinyConfig();
+  ASSERT_TRUE(frozen.AddGroup({"*", 1, -1, true}).ok());
+  EXPECT_EQ(bytes(frozen, Purpose::kMomentum), 0);
+  EXPECT_EQ(bytes(frozen, Purpose::kGradients), 0);
+}
+
+TEST(PlanTest, LowestTrained) {
+  const std::unique_ptr<Engine> engine(CreateCpuEngine(1));
+  const auto lowest = [&](const std::vector<const char*>& frozen) {
+    SessionConfig config = TinyConfig();
+    for (const char* pattern : frozen) EXPECT_TRUE(config.AddGroup({pattern, 1, -1, true}).ok());
+    return MakePlan(TinyModel(3, false), config, *engine).value().schedule_shape(1).lowest_trained;
+  };
+  EXPECT_EQ(lowest({}), -1);
+  EXPECT_EQ(lowest({"model.embed*"}), 0);
+  EXPECT_EQ(lowest({"model.embed*", "model.layers.0.*"}), 1);
+  EXPECT_EQ(lowest({"model.layers.0.*"}), -1);
+  EXPECT_EQ(lowest({"model.embed*", "model.layers.*"}), 3);
+}
+
+}  // namespace
+}  // namespace qft

@@ -317,13 +317,6 @@ QFT_API void qft_session_destroy(qft_session* session);
 QFT_API qft_status qft_session_check_learning_rate(const qft_session* session, double learning_rate,
                                                    qft_error** error);
 
-/* Chooses the critical features anew, from the ranges of the activations of these batches; at open
- * they come from random tokens, after a restore from the checkpoint. Once before training, on text
- * like that to be trained on. Does nothing where there are none.
- * Errors: as evaluate. Thread: one. Blocks: for the work. Since: 0.1. */
-QFT_API qft_status qft_session_calibrate(qft_session* session, const qft_batch* batches,
-                                         int64_t count, qft_error** error);
-
 /* Opens a step. Errors: STATE (a step is open), OUT_OF_RANGE, POISONED.
  * Thread: one. Blocks: no. Since: 0.1. */
 QFT_API qft_status qft_session_begin_step(qft_session* session, const qft_step_options* options,

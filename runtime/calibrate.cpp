@@ -11,56 +11,50 @@ namespace {
 
 constexpr int64_t kRandomTokens = 256;
 
-}  // namespace
-
-// Until a caller calibrates on data: outlier features are a trait of the model more than of the
-// text.
-Status Session::CalibrateOnRandomTokens() {
-  if (plan_.critical_count == 0) return absl::OkStatus();
+std::vector<int32_t> RandomTokens(int64_t count, int64_t vocabulary) {
   const PhiloxKey key = StreamKey(0, "calibration tokens");
-  const auto vocabulary = static_cast<uint64_t>(plan_.model->config().vocab_size);
-  std::vector<int32_t> tokens(static_cast<size_t>(std::min(kRandomTokens, plan_.tokens)));
+  std::vector<int32_t> tokens(static_cast<size_t>(count));
   for (size_t t = 0; t < tokens.size(); ++t) {
     const uint64_t random = Philox(key, t, 0).word[0];
-    tokens[t] = static_cast<int32_t>(random * vocabulary >> 32);
+    tokens[t] = static_cast<int32_t>(random * static_cast<uint64_t>(vocabulary) >> 32);
   }
+  return tokens;
+}
+
+}  // namespace
+
+// Outlier features are a trait of the model more than of the text: random tokens find them as well
+// as text does (docs/numerics.md). Forward without critical features, two boundaries in turn as in
+// evaluation.
+Status Session::Calibrate() {
+  if (plan_.critical_count == 0) return absl::OkStatus();
+  const std::vector<int32_t> tokens =
+      RandomTokens(std::min(kRandomTokens, plan_.tokens), plan_.model->config().vocab_size);
   BatchView batch;
   batch.tokens = static_cast<int64_t>(tokens.size());
   batch.token_ids = tokens.data();
-  return Calibrate({batch});
-}
-
-// Forward without critical features, two boundaries in turn as in evaluation.
-Status Session::Calibrate(const std::vector<BatchView>& batches) {
-  QFT_RETURN_IF_ERROR(CheckUsable());
-  if (step_open_) return MakeError(ErrorCode::kState, "a step is open");
-  if (batches.empty()) return InvalidArgument("no batches to calibrate on");
-  for (const BatchView& batch : batches) QFT_RETURN_IF_ERROR(CheckBatch(batch));
-  if (plan_.critical_count == 0) return absl::OkStatus();
+  MicroBatch& slot = buffers_.micro_batches[0];
+  Upload(batch, 0, slot);
   Llama graph = llama();
   graph.critical_count = 0;
   std::vector<std::vector<float>> ranges;
   for (const int64_t width : SiteWidths(plan_)) ranges.emplace_back(static_cast<size_t>(width));
-  MicroBatch& slot = buffers_.micro_batches[0];
   const BlockActivations& kept = buffers_.activations[0];
+  const auto boundary = [&](int block) {
+    return FirstRows(buffers_.boundaries[block % 2], batch.tokens);
+  };
   const int blocks = static_cast<int>(graph.tensors->blocks.size());
-  for (const BatchView& batch : batches) {
-    Upload(batch, 0, slot);
-    const auto boundary = [&](int block) {
-      return FirstRows(buffers_.boundaries[block % 2], batch.tokens);
-    };
-    EmbedForward(graph, slot, boundary(0));
-    for (int block = 0; block < blocks; ++block) {
-      BlockForward(graph, block, slot, boundary(block), kept, boundary(block + 1));
-      const int site = kSitesPerBlock * block;
-      AddRanges(FirstRows(kept.attention_input, batch.tokens), site, ranges);
-      AddRanges(FirstRows(kept.o_input, batch.tokens), site + 1, ranges);
-      AddRanges(FirstRows(kept.mlp_input, batch.tokens), site + 2, ranges);
-      AddRanges(FirstRows(kept.down_input, batch.tokens), site + 3, ranges);
-    }
-    HeadNorm(graph, slot, boundary(blocks));
-    AddRanges(FirstRows(slot.head_input, batch.tokens), graph.head_site(), ranges);
+  EmbedForward(graph, slot, boundary(0));
+  for (int block = 0; block < blocks; ++block) {
+    BlockForward(graph, block, slot, boundary(block), kept, boundary(block + 1));
+    const int site = kSitesPerBlock * block;
+    AddRanges(FirstRows(kept.attention_input, batch.tokens), site, ranges);
+    AddRanges(FirstRows(kept.o_input, batch.tokens), site + 1, ranges);
+    AddRanges(FirstRows(kept.mlp_input, batch.tokens), site + 2, ranges);
+    AddRanges(FirstRows(kept.down_input, batch.tokens), site + 3, ranges);
   }
+  HeadNorm(graph, slot, boundary(blocks));
+  AddRanges(FirstRows(slot.head_input, batch.tokens), graph.head_site(), ranges);
   ChooseCriticalColumns(ranges);
   return Synchronize();
 }

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <charconv>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "base/hash.h"
 #include "runtime/checkpoint_states.h"
 #include "runtime/data/json.h"
@@ -117,7 +119,10 @@ StatusOr<CheckpointFiles> Verify(FileSystem& fs, const std::string& path) {
   const auto step = manifest.find("step");
   const auto blob = manifest.find("blob_base64");
   const auto files = manifest.find("files");
-  if (step == manifest.end() || !step->is_number_unsigned()) return corrupt("no step");
+  if (step == manifest.end() || !step->is_number_unsigned() ||
+      step->get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
+    return corrupt("no step");
+  }
   if (blob == manifest.end() || !blob->is_string() ||
       !absl::Base64Unescape(blob->get_ref<const std::string&>(), &checkpoint.blob)) {
     return corrupt("no blob");
@@ -147,6 +152,20 @@ StatusOr<std::vector<int64_t>> ListSteps(FileSystem& fs, const std::string& fold
   }
   std::sort(steps.rbegin(), steps.rend());
   return steps;
+}
+
+// Temporary folders of steps up to `newest`: a later one may be a save that is being prepared.
+Status RemoveTornSaves(FileSystem& fs, const std::string& folder, int64_t newest) {
+  QFT_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.List(folder));
+  for (const std::string& name : names) {
+    if (!absl::EndsWith(name, kTemporarySuffix)) continue;
+    const std::optional<int64_t> step =
+        StepOfName(name.substr(0, name.size() - (sizeof(kTemporarySuffix) - 1)));
+    if (step.has_value() && *step <= newest) {
+      QFT_RETURN_IF_ERROR(RemoveTree(fs, JoinPath(folder, name)));
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -269,10 +288,10 @@ Status PruneCheckpoints(FileSystem& fs, const std::string& folder, int64_t keep)
   QFT_ASSIGN_OR_RETURN(const std::vector<int64_t> steps, ListSteps(fs, folder));
   if (steps.empty() || keep <= 0) return absl::OkStatus();
   QFT_RETURN_IF_ERROR(Verify(fs, JoinPath(folder, absl::StrCat(kPrefix, steps[0]))).status());
+  QFT_RETURN_IF_ERROR(RemoveTornSaves(fs, folder, steps[0]));
   for (size_t i = static_cast<size_t>(keep); i < steps.size(); ++i) {
     // Renamed first, so that a crash half way leaves no folder that looks like a checkpoint.
     const std::string path = JoinPath(folder, absl::StrCat(kPrefix, steps[i]));
-    QFT_RETURN_IF_ERROR(RemoveTree(fs, path + kTemporarySuffix));
     QFT_RETURN_IF_ERROR(fs.Rename(path, path + kTemporarySuffix));
     QFT_RETURN_IF_ERROR(RemoveTree(fs, path + kTemporarySuffix));
   }

@@ -49,7 +49,7 @@ StatusOr<std::unique_ptr<Session>> Session::Open(std::shared_ptr<const Model> mo
   }
   session->MakeKeys();
   QFT_RETURN_IF_ERROR(session->LoadWeights());
-  QFT_RETURN_IF_ERROR(session->CalibrateOnRandomTokens());
+  QFT_RETURN_IF_ERROR(session->Calibrate());
   return session;
 }
 

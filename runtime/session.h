@@ -65,8 +65,6 @@ class Session {
   Status Accumulate(const std::vector<BatchView>& batches);
   StatusOr<StepResult> EndStep();
   Status AbandonStep();
-  // Chooses the critical features anew: at each site those of largest range over these batches.
-  Status Calibrate(const std::vector<BatchView>& batches);
   // token_losses: nullptr, or one for each token.
   StatusOr<EvalResult> Evaluate(const std::vector<BatchView>& batches, float* token_losses);
   // output [tokens * vocabulary]; log probabilities or logits.
@@ -110,7 +108,8 @@ class Session {
   void SetGradientScale();
   StepResult MakeResult(const StepState& state) const;
   Status RunForward(const BatchView& batch);
-  Status CalibrateOnRandomTokens();
+  // Chooses the critical features: at each site those of largest range over random tokens.
+  Status Calibrate();
   void AddRanges(const Operand& operand, int site, std::vector<std::vector<float>>& ranges);
   void ChooseCriticalColumns(const std::vector<std::vector<float>>& ranges);
 

@@ -110,8 +110,8 @@ void QuantizeTile(const Source& dy, int64_t row, int64_t column, const float* in
   alignas(64) int8_t codes[kTile * kTile];
   const int64_t count = dy.rows - row < kTile ? dy.rows - row : kTile;
   const int64_t cols = dy.cols - column < kTile ? dy.cols - column : kTile;
+  alignas(64) uint32_t words[kRandomWords] = {};
   for (int64_t r = 0; r < count; ++r) {
-    alignas(64) uint32_t words[kRandomWords];
     if (rounding == Rounding::kStochastic) {
       const int64_t block = random.first_block + (row + r) * random.blocks_per_row + column / 8;
       RandomWords(random.keys, static_cast<uint64_t>(block), words);

@@ -32,7 +32,13 @@ QFT_INLINE RandomKeys MakeRandomKeys(PhiloxKey key, uint64_t step) {
 }
 
 QFT_INLINE Uint64x8 BroadcastWide(uint64_t x) {
+#if defined(QFT_HALVES)
+  Halves u;
+  u.in[0] = u.in[1] = _mm256_set1_epi64x(static_cast<int64_t>(x));
+  return (Uint64x8)u.i;
+#else
   return Uint64x8{x, x, x, x, x, x, x, x};
+#endif
 }
 
 // The 64-bit product of the low 32 bits of each lane with `factor`.

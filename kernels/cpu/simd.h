@@ -85,10 +85,22 @@ QFT_INLINE void StorePartial(float* p, Float16 v, int64_t count) {
 }
 
 QFT_INLINE Float16 Broadcast(float x) {
+#if defined(QFT_HALVES)
+  Halves u;
+  u.fp[0] = u.fp[1] = _mm256_set1_ps(x);
+  return u.f;
+#else
   return Float16{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
+#endif
 }
 QFT_INLINE Int16 BroadcastInt(int32_t x) {
+#if defined(QFT_HALVES)
+  Halves u;
+  u.in[0] = u.in[1] = _mm256_set1_epi32(x);
+  return u.i;
+#else
   return Int16{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
+#endif
 }
 
 QFT_INLINE Int16 Bits(Float16 v) {

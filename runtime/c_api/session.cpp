@@ -127,15 +127,6 @@ qft_status qft_session_check_learning_rate(const qft_session* session, double le
   });
 }
 
-qft_status qft_session_calibrate(qft_session* session, const qft_batch* batches, int64_t count,
-                                 qft_error** error) {
-  return qft::Guard(error, [&]() -> Status {
-    QFT_ASSIGN_OR_RETURN(const auto object, Exclusive<SessionObject>::Lock(session));
-    QFT_ASSIGN_OR_RETURN(const std::vector<BatchView> views, qft::ReadBatches(batches, count));
-    return object->get().Calibrate(views);
-  });
-}
-
 qft_status qft_session_begin_step(qft_session* session, const qft_step_options* options,
                                   qft_error** error) {
   return qft::Guard(error, [&]() -> Status {

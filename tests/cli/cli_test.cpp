@@ -206,14 +206,20 @@ TEST_F(CliTest, ConfigurationFileGivesWayToTheCommandLine) {
   EXPECT_EQ(OfType(ReadLines(Path("run/metrics.jsonl")), "train").size(), 3U);
 }
 
-TEST_F(CliTest, FrozenTensorsStay) {
-  const Result result = Qft(Finetune("run", 5) + std::vector<std::string>{"--freeze", "*"});
-  // Nothing trains: the codes are those of the start.
-  if (result.exit_code == 0) {
-    EXPECT_EQ(json::parse(ReadAll(Path("run/summary.json"))).at("codes_changed"), 0.0);
-  } else {
-    ExpectPlainError(result, 1, "");
-  }
+TEST_F(CliTest, FreezeAndGroupSetTensorsApart) {
+  const auto changed = [&](const std::string& name, const std::vector<std::string>& options) {
+    const Result result = Qft(Finetune(name, 5) + options);
+    EXPECT_EQ(result.exit_code, 0) << result.error;
+    return json::parse(ReadAll(Path(name + "/summary.json"))).at("codes_changed").get<double>();
+  };
+  EXPECT_EQ(changed("frozen", {"--freeze", "*"}), 0.0);
+  EXPECT_EQ(changed("still", {"--group", "*:0"}), 0.0);
+  // Only the embedding trains, 8224 of 26656 codes.
+  const double embedding = changed("embedding", {"--freeze", "model.layers.*"});
+  EXPECT_GT(embedding, 0.0);
+  EXPECT_LT(embedding, 8224.0 / 26656.0);
+  ExpectPlainError(Qft(Finetune("none", 5) + std::vector<std::string>{"--freeze", "nosuch*"}), 1,
+                   "nosuch*");
 }
 
 TEST_F(CliTest, DryRunLeavesNothing) {

@@ -133,8 +133,9 @@ TEST_P(SameBitsTest, InterruptedByACheckpoint) {
       Train(first, 0, 3);
       first.Save(folder.Path());
     }
-    // The seed in the configuration gives way to the checkpoint's.
-    TestSession second(model_, settings + Settings{{"seed", "77"}, {"threads", "1"}});
+    // All comes from the checkpoint: weights, what is critical, and the seed.
+    const TestModel other(model_.shape(), 2);
+    TestSession second(other, settings + Settings{{"seed", "77"}, {"threads", "1"}});
     EXPECT_EQ(second.Restore(folder.Path()), "");
     EXPECT_EQ(second.Metrics().step, 3);
     EXPECT_EQ(Train(second, 3, 6), expected) << gradients;

@@ -22,8 +22,7 @@ bool IsUtf8(std::string_view text);
 // `bytes` with each ill-formed sequence replaced by U+FFFD.
 std::string ReplaceInvalidUtf8(std::string_view bytes);
 
-// White_Space, and the word characters of UTS #18, of the code point that ends at or starts at a
-// byte offset of a well-formed text.
+// White_Space, and the word characters of UTS #18; a negative value is neither.
 bool IsSpace(int32_t code_point);
 bool IsWordCharacter(int32_t code_point);
 

@@ -178,28 +178,29 @@ TEST_F(CheckpointTest, AnyFlippedByteOfTheStatesIsNoticed) {
   }
 }
 
-// A flipped byte of the manifest is refused, or does not matter to the states.
+// A flipped byte of the manifest is refused, or does not matter to the states. After the fields
+// come the hashes of single tensors, all alike, of which some are tried.
 TEST_F(CheckpointTest, AnyFlippedByteOfTheManifestIsSurvived) {
   SaveAt(1);
   const std::string path = Path("step_1/manifest.json");
   const std::string manifest = ReadFile(path);
+  const size_t tensors = manifest.find("\"tensors\"");
+  ASSERT_NE(tensors, std::string::npos);
   const auto fresh = OpenTiny(model_);
   int refused = 0;
-  for (size_t i = 0; i < manifest.size(); ++i) {
-    for (const int bit : {0, 3, 7}) {
-      std::string flipped = manifest;
-      flipped[i] = static_cast<char>(flipped[i] ^ (1 << bit));
-      WriteFile(path, flipped);
-      const auto checkpoint = OpenCheckpoint(fs_, Path("step_1"));
-      if (!checkpoint.ok()) {
-        ++refused;
-        EXPECT_NE(CodeOf(checkpoint.status()), ErrorCode::kInternal) << checkpoint.status();
-        continue;
-      }
-      const Status restored = RestoreCheckpoint(*fresh, fs_, *checkpoint);
-      if (restored.ok()) {
-        ASSERT_EQ(HashOf(*fresh), hashes_.at(1));
-      }
+  for (size_t i = 0; i < manifest.size(); i += i < tensors + 100 ? 1 : 101) {
+    std::string flipped = manifest;
+    flipped[i] = static_cast<char>(flipped[i] ^ (1 << i % 8));
+    WriteFile(path, flipped);
+    const auto checkpoint = OpenCheckpoint(fs_, Path("step_1"));
+    if (!checkpoint.ok()) {
+      ++refused;
+      EXPECT_NE(CodeOf(checkpoint.status()), ErrorCode::kInternal) << checkpoint.status();
+      continue;
+    }
+    const Status restored = RestoreCheckpoint(*fresh, fs_, *checkpoint);
+    if (restored.ok()) {
+      ASSERT_EQ(HashOf(*fresh), hashes_.at(1));
     }
   }
   EXPECT_GT(refused, 100);

@@ -191,7 +191,8 @@ class Finetune : public Command {
   int Stopped(Training& training) const {
     RecordEnd(training, Name(StopReason::kInterrupted), "");
     if (training.state().step == 0) {
-      fprintf(stderr, "qft: interrupted before the first step; there is nothing to resume\n");
+      fs::remove_all(folder_.root);  // it was new, and has nothing to go on from
+      fprintf(stderr, "qft: interrupted before the first step; nothing is kept\n");
     } else {
       fprintf(stderr,
               "qft: interrupted after step %lld, saved; resume with\n  qft finetune --resume %s\n",

@@ -81,6 +81,14 @@ Summary Summarize(const Model& model) {
   return summary;
 }
 
+// A value of a manifest, or how much there is of it.
+std::string InShort(const json& value) {
+  constexpr size_t kLongest = 60;
+  if (value.is_structured()) return std::to_string(value.size()) + " entries";
+  const std::string text = Dump(value, -1);
+  return text.size() <= kLongest ? text : std::to_string(text.size()) + " characters";
+}
+
 class Inspect : public Command {
  public:
   explicit Inspect(CLI::App& program)
@@ -154,11 +162,10 @@ class Inspect : public Command {
     Call(qft_checkpoint_get_step, checkpoint.get(), &step);
     printf("%s: whole checkpoint of step %lld\n", place.path.c_str(), static_cast<long long>(step));
     for (const auto& [name, value] : manifest.items()) {
-      if (value.is_primitive()) printf("  %-20s %s\n", name.c_str(), Dump(value, -1).c_str());
-      if (value.is_array()) printf("  %-20s %zu entries\n", name.c_str(), value.size());
+      printf("  %-28s %s\n", name.c_str(), InShort(value).c_str());
     }
     if (place.config.contains("model")) {
-      printf("  %-20s %s\n", "run's model", Dump(place.config["model"], -1).c_str());
+      printf("  %-28s %s\n", "run's model", Dump(place.config["model"], -1).c_str());
     }
     return 0;
   }

@@ -32,7 +32,8 @@ TEST(SessionConfig, DescriptionDefaultsAndJsonAgree) {
   EXPECT_EQ(keys, (std::set<std::string>{"engine", "threads", "arithmetic", "states", "gradients",
                                          "accumulation", "recompute", "mode", "rounding", "beta1",
                                          "beta2", "weight_decay", "clip_norm", "seed",
-                                         "micro_batch_tokens", "micro_batches", "memory_limit"}));
+                                         "micro_batch_tokens", "micro_batches", "memory_limit",
+                                         "critical_features"}));
   EXPECT_EQ(defaults.size(), keys.size() + 1);
   EXPECT_EQ(defaults.at("groups"), Json::array());
 }

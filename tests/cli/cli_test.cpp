@@ -79,6 +79,13 @@ std::vector<std::string> operator+(std::vector<std::string> left,
   return left;
 }
 
+// Whether a process has a handler for SIGINT, bit 1 of the mask that Linux shows.
+bool CatchesInterrupts(pid_t pid) {
+  const std::string status = ReadAll("/proc/" + std::to_string(pid) + "/status");
+  const size_t at = status.find("SigCgt:");
+  return at != std::string::npos && (strtoull(status.c_str() + at + 7, nullptr, 16) & 2) != 0;
+}
+
 // One line that starts with the program's name, then at most a pointer to the help.
 void ExpectPlainError(const Result& result, int exit_code, const std::string& part) {
   EXPECT_EQ(result.exit_code, exit_code);
@@ -157,6 +164,27 @@ TEST_F(CliTest, StoppedAndResumedEqualsUndisturbed) {
       EXPECT_EQ(summary.at(key), expected.at(key)) << key;
     }
   }
+}
+
+TEST_F(CliTest, InterruptedAtOnceKeepsACheckpointOrNothing) {
+  Running run(QFT_PROGRAM, Finetune("run", 1000000));
+  while (!CatchesInterrupts(run.pid())) usleep(100);
+  run.Send(SIGINT);
+  const Result result = run.Wait();
+  EXPECT_EQ(result.exit_code, 130) << result.error;
+  // Nearly always the first step had not been made.
+  if (fs::exists(Path("run"))) {
+    EXPECT_EQ(Qft({"inspect", Path("run")}).exit_code, 0);
+  }
+}
+
+TEST_F(CliTest, SignalToProgramAndGroupIsOneInterrupt) {
+  Running twice(QFT_PROGRAM, Finetune("twice", 1000000));
+  AwaitSteps("twice", 3);
+  twice.Send(SIGINT);
+  twice.Send(SIGTERM);
+  EXPECT_EQ(twice.Wait().exit_code, 130);
+  EXPECT_EQ(Qft({"inspect", Path("twice")}).exit_code, 0);
 }
 
 TEST_F(CliTest, ResumeKeepsMetricsAndDropsOnlyAHalfWrittenLine) {

@@ -24,6 +24,7 @@ class Running {
   Running(const Running&) = delete;
   Running& operator=(const Running&) = delete;
 
+  pid_t pid() const { return pid_; }
   void Send(int signal) const;
   Result Wait();
 

@@ -213,7 +213,6 @@ TEST(IntegerGradientTest, RoundingOfOutputGradientsAveragesOut) {
   ReferenceLlama reference = session.Reference();
   const std::vector<Gradients> samples = Repeated(session, batches, 128);
   for (const TensorEntry& tensor : model.tensors()) {
-    if (!tensor.quantised) continue;
     const std::vector<double> exact = reference.Gradient(tensor.name, batches);
     const double one = MeanSquareError(samples, tensor.name, exact, 1);
     const double four = MeanSquareError(samples, tensor.name, exact, 4);
@@ -221,6 +220,22 @@ TEST(IntegerGradientTest, RoundingOfOutputGradientsAveragesOut) {
     // E(n) = floor + noise / n, so that E(1) - E(128) = 127/128 noise and E(4) - E(128) = 31/128.
     EXPECT_LT(all, one) << tensor.name;
     EXPECT_NEAR((four - all) / (one - all), 31.0 / 127.0, 0.05) << tensor.name;
+  }
+}
+
+// With the same random numbers for both the sum would be twice one of them, bit for bit.
+TEST(IntegerGradientTest, EqualMicroBatchesAreRoundedDifferently) {
+  for (const char* accumulation : {"vertical", "horizontal"}) {
+    const TestModel model(SmallShape(true));
+    TestSession session(model, {{"accumulation", accumulation}});
+    session.Randomise(7);
+    const TestBatch batch = RandomBatch(64, {30}, 1);
+    const std::vector<float> one = session.Gradients({batch}).at("model.norm.weight");
+    const std::vector<float> two = session.Gradients({batch, batch}).at("model.norm.weight");
+    std::vector<float> twice = one;
+    for (float& value : twice) value *= 2;
+    EXPECT_NE(two, twice) << accumulation;
+    EXPECT_LT(RelativeError(two, twice), 0.1) << accumulation;
   }
 }
 

@@ -56,8 +56,17 @@ LlamaShape Tied() {
   return shape;
 }
 
+// Wide enough for two critical features in each operand.
+LlamaShape Wide() {
+  LlamaShape shape;
+  shape.hidden = 64;
+  shape.inner = 80;
+  shape.head_dim = 16;
+  return shape;
+}
+
 std::vector<LlamaShape> Shapes() {
-  return {LlamaShape(), Tied(), TwoChunks()};
+  return {LlamaShape(), Tied(), TwoChunks(), Wide()};
 }
 
 class SameBitsTest : public testing::TestWithParam<size_t> {

@@ -138,6 +138,7 @@ static int SaveAndExport(Run* run, const char* output) {
 int main(int argc, char** argv) {
   Run run = {NULL, NULL, NULL, NULL, NULL};
   qft_error* error = NULL;
+  qft_status status;
   int64_t steps;
   int failed;
   if (argc < 4 || argc > 5) {
@@ -145,7 +146,8 @@ int main(int argc, char** argv) {
     return 2;
   }
   steps = argc == 5 ? strtoll(argv[4], NULL, 10) : 20;
-  if (Failed("library", qft_check_abi(QFT_ABI_VERSION, &error), error)) return 1;
+  status = qft_check_abi(QFT_ABI_VERSION, &error);
+  if (Failed("library", status, error)) return 1;
   failed = OpenData(&run, argv[1], argv[2]) || OpenSession(&run, argv[1]) ||
            Evaluate(&run, "before") || Train(&run, steps) || Evaluate(&run, "after") ||
            SaveAndExport(&run, argv[3]);

@@ -270,7 +270,7 @@ typedef struct qft_session_metrics {
   int64_t parameters;        /* of the model */
   int64_t parameters_trained;
   int64_t weight_bytes;      /* codes and grids, norms */
-  int64_t critical_bytes;    /* critical features kept apart from the codes */
+  int64_t critical_bytes;    /* which features are critical, at each matmul */
   int64_t momentum_bytes;
   int64_t gradient_bytes;    /* the gradient stack */
   int64_t activation_bytes;  /* kept inputs, boundaries */
@@ -290,14 +290,15 @@ typedef struct qft_stream {
   void* handle; /* cudaStream_t where kind is HANDLE */
 } qft_stream;
 
-/* Log lines. level: 0 error, 1 warning, 2 info. Called on the thread that calls the library. */
+/* Log lines. level: 1 warning, 2 info. Called on the thread that calls the library. */
 typedef void (*qft_log_callback)(void* user, int32_t level, const char* message, size_t length);
 
 typedef struct qft_session_options {
   uint64_t struct_size;
   qft_log_callback log; /* NULL: silent */
   void* user;
-  void (*destroy_user)(void* user); /* called once, when the session no longer needs it; may be NULL */
+  void (*destroy_user)(void* user); /* called once, when the session no longer needs it, also when
+                                       open fails unless options itself is refused; may be NULL */
 } qft_session_options;
 
 /* Plans, allocates everything, reads the initial weights. options may be NULL.
@@ -317,18 +318,20 @@ QFT_API void qft_session_destroy(qft_session* session);
 QFT_API qft_status qft_session_check_learning_rate(const qft_session* session, double learning_rate,
                                                    qft_error** error);
 
-/* Opens a step. Errors: STATE (a step is open), OUT_OF_RANGE, POISONED.
+/* Opens a step. Errors: STATE (a step is open), OUT_OF_RANGE (a rate that with its factors is above
+ * 1), SHAPE (group_count), POISONED.
  * Thread: one. Blocks: no. Since: 0.1. */
 QFT_API qft_status qft_session_begin_step(qft_session* session, const qft_step_options* options,
                                           qft_error** error);
 /* Forward and backward of `count` micro-batches. accumulation = vertical and gradients = fused take
  * all micro-batches of a step in one call; horizontal with a stack may be called again.
- * Errors: STATE, SHAPE, OUT_OF_RANGE (a token, a size, more micro-batches than planned), NON_FINITE
- * (fused only; poisons the session). Thread: one. Blocks: for the work. Since: 0.1. */
+ * Errors: STATE, SHAPE, OUT_OF_RANGE (a token, a size, more micro-batches than planned).
+ * Thread: one. Blocks: for the work. Since: 0.1. */
 QFT_API qft_status qft_session_accumulate(qft_session* session, const qft_batch* batches,
                                           int64_t count, qft_error** error);
 /* Clips, updates, closes the step. result may be NULL.
- * Errors: STATE. Thread: one. Blocks: for the work. Since: 0.1. */
+ * Errors: STATE, NON_FINITE (gradients = fused only: part of the update has happened, the session is
+ * poisoned). Thread: one. Blocks: for the work. Since: 0.1. */
 QFT_API qft_status qft_session_end_step(qft_session* session, qft_step_result* result,
                                         qft_error** error);
 /* Closes an open step without an update. With gradients = fused and micro-batches accumulated the
@@ -412,7 +415,8 @@ typedef struct qft_decoder qft_decoder;
 QFT_API qft_status qft_decoder_open(qft_session* session, int64_t capacity, qft_decoder** decoder,
                                     qft_error** error);
 /* Appends tokens and gives the logits after the last one. logits [vocabulary] fp32 host, may be NULL.
- * Uses the session exclusively for the call. Errors: OUT_OF_RANGE (token, cache full), BUSY, STATE.
+ * Uses the session exclusively for the call. A call that fails leaves the cache as it was.
+ * Errors: OUT_OF_RANGE (token, cache full), SHAPE (logits_capacity), BUSY, STATE.
  * Thread: one. Blocks: for the work. Since: 0.1. */
 QFT_API qft_status qft_decoder_feed(qft_decoder* decoder, const int32_t* token_ids, int64_t count,
                                     float* logits, size_t logits_capacity, qft_error** error);
@@ -440,8 +444,9 @@ QFT_API qft_status qft_save_commit(qft_save* save, qft_error** error);
 /* Without a commit before it: removes what was written (abandon).
  * Thread: any. Blocks: for the removal. Since: 0.1. */
 QFT_API void qft_save_destroy(qft_save* save);
-/* prepare and commit; then removes all but the newest `keep` checkpoints of the folder (0: keeps
- * all). Errors: as both. Thread: one. Blocks: for the write. Since: 0.1. */
+/* prepare and commit; renames checkpoints of later steps, which a resume from an earlier one has left
+ * behind, to step_N.superseded; then removes all but the newest `keep` checkpoints of the folder (0:
+ * keeps all). Errors: as both. Thread: one. Blocks: for the write. Since: 0.1. */
 QFT_API qft_status qft_session_save(qft_session* session, const char* folder, size_t folder_length,
                                     const void* blob, size_t blob_length, int64_t keep,
                                     qft_error** error);

@@ -10,9 +10,8 @@
 //     argument an engine does not support, a device error) is sticky and returned by Synchronize.
 //   * Determinism: the same arguments give the same bits, whatever the number of threads. Where the
 //     contract says "exact", every engine gives the same bits too.
-//   * A row that holds a NaN or an infinity is quantised to codes 0 with a NaN scale, so that what
-//   is
-//     not finite reaches the gradient norm instead of vanishing.
+//   * A row that holds a NaN or an infinity is quantised to codes 0 with a NaN scale, so that it
+//     reaches the gradient norm instead of vanishing.
 #pragma once
 
 #include <cstddef>
@@ -49,9 +48,8 @@ struct CriticalFeatures {
 };
 
 // One operand of a linear layer's matmuls, in one of two forms:
-//   kI8          codes with one fp32 scale per row: value(r, c) = scales[r] * codes[r, c], and at
-//   the
-//                critical features, which take no part in the scale, their own values
+//   kI8          codes with one fp32 scale per row: value(r, c) = scales[r] * codes[r, c]; critical
+//                features take no part in the scale and have their own values
 //   kF32, kBF16  plain values; scales and critical features unused (floating arithmetic)
 struct Operand {
   void* data = nullptr;
@@ -172,7 +170,8 @@ class Engine {
   virtual void QuantizeOutputGradientTransposed(const Matrix& dy, const float* fold,
                                                 Rounding rounding, const RandomStream& random,
                                                 const StepState* step, const Operand& out) = 0;
-  // w [rows, cols] fp32 -> initial codes: grid = absmax / 120 per row, to nearest (ties to even);
+  // w [rows, cols] fp32 -> initial codes: grid = absmax / 120 per row (2^-13 for a row of
+  // zeros, so that it can train), to nearest (ties to even);
   // kF32: a copy. Exact.
   virtual void EncodeWeight(const float* values, const Weight& out) = 0;
   // Rows [row_begin, row_begin + row_count) of w as fp32 into `values` (engine memory). Exact.
@@ -193,9 +192,9 @@ class Engine {
   virtual void MatmulInputGradient(const Operand& dy, const Weight& w, const Matrix& dx,
                                    bool accumulate) = 0;
   // dw [N, K] fp32 = dy_t [N, T] * x [T, K] (+ dw when accumulate). kI8: dy_t comes from
-  // QuantizeOutputGradientTransposed with x.scales folded in; dw = dy_t.scale[n] * sum; at a
-  // critical feature c the sum is that of code[n, t] * (x.critical[t, c] / x.scale[t]) in fp32, 16
-  // lanes over t. Floating: nothing is folded. Exact in integer form.
+  // QuantizeOutputGradientTransposed with x.scales folded in; dw = dy_t.scale[n] * sum. At a critical
+  // feature c the sum is that of code[n, t] * fl(x.critical[t, c] * fl(1 / x.scale[t])) in fp32, 16
+  // lanes over t (0 where x.scale is). Floating: nothing is folded. Exact in integer form.
   virtual void MatmulWeightGradient(const Operand& dy_t, const Operand& x, const Matrix& dw,
                                     bool accumulate) = 0;
 

@@ -21,6 +21,7 @@ constexpr char kManifestName[] = "manifest.json";
 constexpr char kStatesName[] = "states.safetensors";
 constexpr char kPrefix[] = "step_";
 constexpr char kTemporarySuffix[] = ".tmp";
+constexpr char kSupersededSuffix[] = ".superseded";
 constexpr uint64_t kMaxManifestBytes = 256 << 20;
 constexpr size_t kCopyBytes = 4 << 20;
 
@@ -178,6 +179,7 @@ StatusOr<std::unique_ptr<PreparedSave>> PreparedSave::Prepare(Session& session, 
   if (!session.plan().train)
     return MakeError(ErrorCode::kState, "mode = infer has no states to save");
   QFT_RETURN_IF_ERROR(MakeDirectories(fs, folder));
+  QFT_RETURN_IF_ERROR(fs.SyncDirectory(ParentPath(folder)));
   const std::string name = absl::StrCat(kPrefix, session.step());
   std::unique_ptr<PreparedSave> save(new PreparedSave(fs, folder, name));
   const std::string temporary = JoinPath(folder, name + kTemporarySuffix);
@@ -282,6 +284,17 @@ Status RestoreCheckpoint(Session& session, FileSystem& fs, const CheckpointFiles
   session.SetProgress(static_cast<uint64_t>(checkpoint.step), square_sum.get<double>(),
                       seed.get<int64_t>());
   return session.Synchronize();
+}
+
+Status SetAsideLater(FileSystem& fs, const std::string& folder, int64_t step) {
+  QFT_ASSIGN_OR_RETURN(const std::vector<int64_t> steps, ListSteps(fs, folder));
+  for (const int64_t later : steps) {
+    if (later <= step) break;
+    const std::string path = JoinPath(folder, absl::StrCat(kPrefix, later));
+    QFT_RETURN_IF_ERROR(RemoveTree(fs, path + kSupersededSuffix));
+    QFT_RETURN_IF_ERROR(fs.Rename(path, path + kSupersededSuffix));
+  }
+  return absl::OkStatus();
 }
 
 Status PruneCheckpoints(FileSystem& fs, const std::string& folder, int64_t keep) {

@@ -47,6 +47,10 @@ Status RestoreCheckpoint(Session& session, FileSystem& fs, const CheckpointFiles
 // Removes all but the newest `keep` checkpoints of a folder, and what torn saves left behind. The
 // newest is verified before anything goes.
 Status PruneCheckpoints(FileSystem& fs, const std::string& folder, int64_t keep);
+// Renames checkpoints of later steps than `step` to step_N.superseded: they are of a course that
+// was left by resuming from an earlier checkpoint, or damaged, and must not be taken for the
+// newest.
+Status SetAsideLater(FileSystem& fs, const std::string& folder, int64_t step);
 // xxh3-128 over all states in the order of the tensor table.
 StatusOr<std::string> StateHash(Session& session);
 

@@ -8,6 +8,9 @@
 namespace qft {
 namespace {
 
+// Micro-batches times blocks, so that a plan itself stays small.
+constexpr int64_t kMostBlockBuffers = int64_t{1} << 20;
+
 // In a small model fewer features are critical than the configuration allows.
 constexpr int64_t kColumnsPerCritical = 32;
 
@@ -174,6 +177,11 @@ StatusOr<Plan> MakePlan(std::shared_ptr<const Model> model, const SessionConfig&
   plan.recompute =
       config.recompute == Recompute::kAlways ||
       (config.recompute == Recompute::kAuto && plan.vertical && plan.micro_batches > 1);
+  if (plan.micro_batches * plan.model->config().layers > kMostBlockBuffers) {
+    return MakeError(ErrorCode::kOutOfRange,
+                     absl::StrCat(plan.micro_batches, " micro-batches of a model of ",
+                                  plan.model->config().layers, " blocks are too many"));
+  }
   CountBytes(plan, engine);
   const int64_t limit = config.memory_limit > 0 ? config.memory_limit : AvailableHostMemory();
   const auto too_large = [&] { return limit > 0 && plan.total_bytes > limit; };

@@ -50,6 +50,7 @@ StatusOr<std::unique_ptr<Session>> Session::Open(std::shared_ptr<const Model> mo
   session->MakeKeys();
   QFT_RETURN_IF_ERROR(session->LoadWeights());
   QFT_RETURN_IF_ERROR(session->Calibrate());
+  session->LogPlan();
   return session;
 }
 
@@ -60,6 +61,23 @@ Session::Session(Plan plan, SessionConfig config, std::unique_ptr<Engine> engine
       log_(std::move(log)),
       arena_(engine_.get()),
       buffers_(AllocateSession(plan_, *engine_, arena_)) {}
+
+void Session::Log(int level, const std::string& message) const {
+  if (log_ != nullptr) log_(level, message);
+}
+
+void Session::LogPlan() const {
+  Log(kLogInfo, PlanJson());
+  if (config_.gradients == GradientMode::kAuto && plan_.fused) {
+    Log(kLogWarning,
+        "gradients = fused, since a whole gradient stack does not fit: clipped by the norm of the "
+        "step "
+        "before");
+  }
+  if (config_.recompute == Recompute::kAuto && plan_.recompute && plan_.micro_batches == 1) {
+    Log(kLogWarning, "blocks are recomputed, since their activations do not fit");
+  }
+}
 
 void Session::MakeKeys() {
   const uint64_t seed = static_cast<uint64_t>(config_.seed);
@@ -139,8 +157,11 @@ Status Session::CheckLearningRate(double learning_rate) const {
     const Weight& weight = buffers_.tensors[i].weight;
     if (!plan_.trains(i) || weight.dtype != DType::kI8) continue;
     const size_t begin = grids.size();
+    const auto factor = static_cast<float>(plan_.training[i].learning_rate_factor);
+    if (factor == 0) continue;
     grids.resize(begin + static_cast<size_t>(weight.rows));
     engine_->CopyToHost(grids.data() + begin, weight.grid, weight.rows * sizeof(float));
+    for (size_t row = begin; row < grids.size(); ++row) grids[row] /= factor;
   }
   if (grids.empty()) return absl::OkStatus();
   const size_t percentile = grids.size() / 100;
@@ -175,6 +196,7 @@ Status Session::BeginStep(const StepOptions& options) {
                      absl::StrCat(options.group_factors.size(), " group factors for ",
                                   config_.groups.size(), " groups"));
   }
+  QFT_RETURN_IF_ERROR(CheckRates(options));
   options_ = options;
   step_open_ = true;
   step_tokens_ = step_micro_batches_ = 0;
@@ -184,6 +206,22 @@ Status Session::BeginStep(const StepOptions& options) {
   state.step = step_;
   state.learning_rate = static_cast<float>(options.learning_rate);
   WriteStepState(state);
+  return absl::OkStatus();
+}
+
+// What multiplies the weights' update, each tensor's factors included.
+Status Session::CheckRates(const StepOptions& options) const {
+  for (const TensorTraining& training : plan_.training) {
+    double rate = options.learning_rate * training.learning_rate_factor;
+    if (training.group >= 0 && !options.group_factors.empty()) {
+      rate *= options.group_factors[training.group];
+    }
+    if (!(rate <= 1)) {
+      return MakeError(ErrorCode::kOutOfRange,
+                       absl::StrCat("learning rate ", options.learning_rate,
+                                    " times its group's factors is ", rate, ", above 1"));
+    }
+  }
   return absl::OkStatus();
 }
 
@@ -313,6 +351,9 @@ StatusOr<StepResult> Session::EndStep() {
     return MakeError(ErrorCode::kNonFinite,
                      "the gradient was not finite and had been partly applied; restore the last "
                      "checkpoint in a new session");
+  }
+  if (state.skip_update != 0) {
+    Log(kLogWarning, absl::StrCat("step ", step_, " skipped: its gradient is not finite"));
   }
   return MakeResult(state);
 }

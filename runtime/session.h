@@ -52,7 +52,8 @@ struct EvalResult {
   int64_t tokens = 0;
 };
 
-// level 0 error, 1 warning, 2 info.
+inline constexpr int kLogWarning = 1;
+inline constexpr int kLogInfo = 2;
 using LogSink = std::function<void(int level, const std::string& message)>;
 
 class Session {
@@ -101,6 +102,9 @@ class Session {
   Status LoadWeights();
   void MakeKeys();
   Status CheckBatch(const BatchView& batch) const;
+  Status CheckRates(const StepOptions& options) const;
+  void Log(int level, const std::string& message) const;
+  void LogPlan() const;
   // Copies the batch into the slot's engine buffers. Returns the sum of its loss weights.
   double Upload(const BatchView& batch, int64_t token_offset, MicroBatch& slot);
   StepState ReadStepState();

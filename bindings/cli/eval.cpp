@@ -51,8 +51,9 @@ class Eval : public Command {
   }
 
   int Run() override {
-    source_.Open(kBatchTokens);
+    source_.Locate();
     TakeRunDefaults();
+    source_.Open(BatchTokens());
     const Tokenizer tokenizer = LoadTokenizer(source_.model_path());
     const Dataset dataset = OpenData(tokenizer);
     const qft_dataset_info info = GetInfo(dataset);
@@ -78,12 +79,14 @@ class Eval : public Command {
       held_out_limit_ = run.value("held-out-limit", held_out_limit_);
     }
     if (sequence_option_->count() == 0) sequence_ = run.value("sequence", sequence_);
-    if (sequence_ > kBatchTokens) throw Usage("--sequence: at most 2048 tokens");
   }
+
+  // A batch holds at least one document of the longest kind.
+  int64_t BatchTokens() const { return std::max(kBatchTokens, sequence_); }
 
   Dataset OpenData(const Tokenizer& tokenizer) const {
     qft_dataset_options options = Sized<qft_dataset_options>();
-    options.batch_tokens = kBatchTokens;
+    options.batch_tokens = BatchTokens();
     options.sequence_tokens = sequence_;
     options.held_out_share = all_ ? 0 : held_out_;
     options.held_out_limit = held_out_limit_;

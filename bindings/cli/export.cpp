@@ -25,6 +25,7 @@ class Export : public Command {
 
   int Run() override {
     CheckIsNew(output_, "--output");
+    source_.Locate();
     source_.Open(kSessionTokens);
     const Tokenizer tokenizer = LoadTokenizerIfAny(source_.model_path());
     if (!tokenizer) fprintf(stderr, "qft: the model has no tokenizer; none is exported\n");

@@ -78,6 +78,8 @@ class Finetune : public Command {
     if (resuming()) {
       place_ = FindCheckpoint(resume_path_.empty() ? options_.output : resume_path_);
       checkpoint_ = OpenCheckpoint(place_.path);
+      const std::string run = fs::absolute(place_.run.root).lexically_normal().string();
+      if (options_.output != run) CheckIsNew(options_.output, "--output");
     }
   }
 

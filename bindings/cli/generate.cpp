@@ -46,6 +46,7 @@ class Generate : public Command {
 
   int Run() override {
     const std::string prompt = ReadPrompt();
+    source_.Locate();
     source_.Open(kSessionTokens);
     const Tokenizer tokenizer = LoadTokenizer(source_.model_path());
     qft_generate_options options = Sized<qft_generate_options>();

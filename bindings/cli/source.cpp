@@ -73,7 +73,6 @@ void Source::Locate() {
 }
 
 void Source::Open(int64_t micro_batch_tokens) {
-  Locate();
   Settings settings = InferenceSettings(place_.config);
   settings.set.insert(settings.set.end(), set_.begin(), set_.end());
   settings.threads = threads_;

@@ -26,18 +26,18 @@ class Source {
  public:
   // --model, --checkpoint, --threads, --set.
   void AddOptions(OptionTable& options);
+  // Finds model, run and checkpoint; before Open. run_config() is known from here on.
+  void Locate();
   // Loads the model and opens the session. micro_batch_tokens: of the session.
   void Open(int64_t micro_batch_tokens);
 
   const std::string& model_path() const { return model_path_; }
   const Model& model() const { return model_; }
   const Session& session() const { return session_; }
-  // The run's config.json, known after Open; empty without a run.
+  // The run's config.json; empty without a run.
   const nlohmann::json& run_config() const { return place_.config; }
 
  private:
-  void Locate();
-
   std::string model_path_;
   std::string checkpoint_path_;
   int64_t threads_ = 0;

@@ -6,7 +6,7 @@ namespace qft::QFT_ISA {
 namespace {
 
 // Rows of dw that one task makes.
-constexpr int64_t kRowsPerTask = 64;
+constexpr int64_t kRowsPerTask = 96;
 // Critical features whose sums are kept in registers at once.
 constexpr int32_t kTogether = 4;
 
@@ -79,8 +79,9 @@ void CpuEngine::CriticalWeightGradient(const Operand& dy_t, const Operand& x, co
     std::memset(factors, 0, static_cast<size_t>(count * stride) * sizeof(float));
     for (int64_t t = 0; t < tokens; ++t) {
       if (x.scales[t] == 0.0f) continue;  // the folded gradient of this token is zero too
+      const float inverse = 1.0f / x.scales[t];
       for (int32_t c = 0; c < count; ++c) {
-        factors[c * stride + t] = x.critical.values[t * count + c] / x.scales[t];
+        factors[c * stride + t] = x.critical.values[t * count + c] * inverse;
       }
     }
     const int64_t end = Smaller(dy_t.rows, (task + 1) * kRowsPerTask);

@@ -10,9 +10,13 @@ namespace {
 // The largest initial code: room for the weight to grow before its row's grid must.
 constexpr float kInitialTop = 120.0f;
 
+// A row of zeros gets a grid too, or it could never train: fine enough that its first updates are
+// not all noise; it grows as the row does.
+constexpr float kZeroRowGrid = 0x1p-13f;
+
 void EncodeRow(const float* x, int64_t cols, int8_t* codes, float* grid) {
   const RowScale scale = MakeRowScale(RowAbsMaxBits(x, cols), kInitialTop);
-  *grid = scale.scale;
+  *grid = scale.scale == 0.0f ? kZeroRowGrid : scale.scale;
   if (scale.zero) {
     std::memset(codes, 0, static_cast<size_t>(cols));
     return;

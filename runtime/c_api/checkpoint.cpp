@@ -80,7 +80,9 @@ qft_status qft_session_save(qft_session* session, const char* folder, size_t fol
     QFT_ASSIGN_OR_RETURN(const std::unique_ptr<qft::PreparedSave> save,
                          Prepare(object->get(), folder, folder_length, blob, blob_length));
     QFT_RETURN_IF_ERROR(save->Commit());
-    return qft::PruneCheckpoints(qft::PosixFileSystem(), std::string(folder, folder_length), keep);
+    const std::string root(folder, folder_length);
+    QFT_RETURN_IF_ERROR(qft::SetAsideLater(qft::PosixFileSystem(), root, object->get().step()));
+    return qft::PruneCheckpoints(qft::PosixFileSystem(), root, keep);
   });
 }
 

@@ -99,15 +99,15 @@ qft_status qft_session_open(const qft_model* model, const qft_config* config,
                             const qft_session_options* options, qft_session** session,
                             qft_error** error) {
   return qft::Guard(error, [&]() -> Status {
-    QFT_RETURN_IF_ERROR(qft::RequireNotNull("session", session));
-    QFT_ASSIGN_OR_RETURN(const auto model_object, qft::Shared<qft::ModelObject>::Lock(model));
-    QFT_ASSIGN_OR_RETURN(const auto settings, qft::Shared<qft::SessionConfig>::Lock(config));
     qft_session_options in{};
     if (options != nullptr) {
       QFT_ASSIGN_OR_RETURN(in, qft::ReadStruct("options", options));
     }
     auto object = std::make_shared<SessionObject>();
     object->user = OwnUser(in);
+    QFT_RETURN_IF_ERROR(qft::RequireNotNull("session", session));
+    QFT_ASSIGN_OR_RETURN(const auto model_object, qft::Shared<qft::ModelObject>::Lock(model));
+    QFT_ASSIGN_OR_RETURN(const auto settings, qft::Shared<qft::SessionConfig>::Lock(config));
     QFT_ASSIGN_OR_RETURN(object->session, qft::Session::Open(model_object->model, *settings,
                                                              MakeLog(in.log, in.user)));
     *session = qft::AddHandle(std::move(object));

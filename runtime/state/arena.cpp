@@ -4,6 +4,8 @@ namespace qft {
 namespace {
 
 constexpr int64_t kAlignment = 64;
+// Sums stay here instead of overflowing: no machine has as much.
+constexpr int64_t kMostBytes = int64_t{1} << 56;
 
 }  // namespace
 
@@ -32,7 +34,8 @@ Arena::~Arena() {
 void* Arena::Allocate(Purpose purpose, int64_t bytes) {
   if (bytes <= 0 || !status_.ok()) return nullptr;
   const int64_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  bytes_[static_cast<int>(purpose)] += rounded;
+  int64_t& sum = bytes_[static_cast<int>(purpose)];
+  sum = rounded > kMostBytes - sum ? kMostBytes : sum + rounded;
   if (engine_ == nullptr) return nullptr;
   void* data = engine_->Allocate(static_cast<size_t>(rounded));
   if (data == nullptr) {

@@ -114,7 +114,11 @@ Status Export(qft_session* session, const qft_model* model, const qft::Tokenizer
   QFT_RETURN_IF_ERROR(CheckIsFree(fs, folder));
   QFT_RETURN_IF_ERROR(qft::MakeDirectories(fs, qft::ParentPath(folder)));
   const std::string partial = folder + kPartialSuffix;
-  QFT_RETURN_IF_ERROR(qft::RemoveTree(fs, partial));  // of an export that was killed
+  QFT_ASSIGN_OR_RETURN(const bool interrupted, fs.Exists(partial));
+  if (interrupted) {
+    return qft::MakeError(qft::ErrorCode::kState,
+                          partial + " exists, perhaps of an export that was killed: remove it");
+  }
   Status status = Exporter(fs, session, model, partial).Write(tokenizer);
   if (status.ok()) status = fs.Rename(partial, folder);
   if (!status.ok()) {

@@ -41,6 +41,15 @@ class Decoder {
     }
   }
 
+  // Ids that must not be chosen.
+  void Mask(const std::vector<int32_t>& ids) {
+    for (const int32_t id : ids) {
+      if (static_cast<size_t>(id) < logits_.size()) {
+        logits_[static_cast<size_t>(id)] = -std::numeric_limits<float>::infinity();
+      }
+    }
+  }
+
   // Beyond the model's vocabulary: -inf.
   const std::vector<float>& logits() const { return logits_; }
 
@@ -87,6 +96,15 @@ StatusOr<Limits> LimitsOf(const qft_generate_options* options) {
   return limits;
 }
 
+// Ids below the size that stand for no token: a vocabulary may have holes.
+std::vector<int32_t> UnusedIds(const qft::Tokenizer& tokenizer) {
+  std::vector<int32_t> unused;
+  for (int32_t id = 0; id < tokenizer.size(); ++id) {
+    if (!tokenizer.IsSpecial(id) && !tokenizer.Bytes(id).ok()) unused.push_back(id);
+  }
+  return unused;
+}
+
 Status Generate(qft_session* session, const qft::Tokenizer& tokenizer, std::string_view prompt,
                 const Limits& limits, Answer* answer) {
   std::vector<int32_t> ids;
@@ -96,10 +114,12 @@ Status Generate(qft_session* session, const qft::Tokenizer& tokenizer, std::stri
   QFT_RETURN_IF_ERROR(
       decoder.Open(session, static_cast<int64_t>(ids.size()) + limits.maximum_tokens));
   qft::Utf8Stream characters;
+  const std::vector<int32_t> unused = UnusedIds(tokenizer);
   for (int64_t i = 0; i < limits.maximum_tokens; ++i) {
     QFT_RETURN_IF_ERROR(decoder.Feed(ids));
     const int64_t choices =
         std::min(tokenizer.size(), static_cast<int64_t>(decoder.logits().size()));
+    decoder.Mask(unused);
     QFT_ASSIGN_OR_RETURN(const int32_t id,
                          qft::SampleToken(decoder.logits().data(), choices, limits.sampler,
                                           static_cast<uint64_t>(i)));

@@ -297,7 +297,9 @@ std::optional<int32_t> EndTokenOf(const Vocabulary& vocabulary, const json& valu
   if (!value.is_number_integer() || value < json(0) || value >= json(vocabulary.size())) {
     return std::nullopt;
   }
-  return value.get<int32_t>();
+  const auto id = value.get<int32_t>();
+  if (vocabulary.Text(id) == nullptr) return std::nullopt;  // ids may have holes
+  return id;
 }
 
 // The content of an optional file.

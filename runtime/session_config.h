@@ -45,7 +45,7 @@ struct SessionConfig {
   int64_t seed = 0;
   int64_t micro_batch_tokens = 2048;
   int64_t micro_batches = 1;
-  int64_t critical_features = 8;
+  int64_t critical_features = 16;
   int64_t memory_limit = 0;
   std::vector<TensorGroup> groups;
 

@@ -84,7 +84,6 @@ class PosixFileSystemImpl final : public FileSystem {
     int flags = O_CLOEXEC;
     if (mode == OpenMode::kRead) flags |= O_RDONLY;
     if (mode == OpenMode::kCreate) flags |= O_RDWR | O_CREAT | O_TRUNC;
-    if (mode == OpenMode::kAppend) flags |= O_RDWR | O_CREAT;
     int descriptor;
     do {
       descriptor = ::open(path.c_str(), flags, 0666);

@@ -29,7 +29,7 @@ class File {
   virtual Status Close() = 0;
 };
 
-enum class OpenMode { kRead, kCreate, kAppend };
+enum class OpenMode { kRead, kCreate };
 
 class FileSystem {
  public:

@@ -146,7 +146,6 @@ ScheduleShape Plan::schedule_shape(int64_t micro_batch_count) const {
   shape.fused = fused;
   shape.lowest_trained = LowestTrained(*this);
   shape.head_trains = trains(tensors.head);
-  shape.tied = tensors.tied();
   return shape;
 }
 

@@ -43,7 +43,6 @@ struct ScheduleShape {
   // final norm or the head only.
   int lowest_trained = -1;
   bool head_trains = true;
-  bool tied = false;
 };
 
 std::vector<ScheduleItem> MakeSchedule(const ScheduleShape& shape);

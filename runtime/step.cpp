@@ -88,15 +88,17 @@ void StepRunner::Push(int tensor) {
   if (For(tensor) != nullptr) PushRows(tensor, 0, llama_.tensors->table[tensor].rows);
 }
 
+StackEntry& StepRunner::EntryFor(int tensor) {
+  GradientStack& stack = session_.buffers_.stack;
+  StackEntry* entry = stack.Find(tensor);
+  if (entry != nullptr) return *entry;
+  return stack.Push(tensor, llama_.tensors->table[tensor], session_.plan_.int8_states);
+}
+
 // Rows of the accumulated gradient onto the tensor's stack entry, which the first contribution of a
 // step pushes. Under the horizontal schedule later micro-batches decode, add and round again.
 void StepRunner::PushRows(int tensor, int64_t row_begin, int64_t rows) {
-  GradientStack& stack = session_.buffers_.stack;
-  StackEntry* entry = stack.Find(tensor);
-  if (entry == nullptr) {
-    entry = &stack.Push(tensor, llama_.tensors->table[tensor], session_.plan_.int8_states);
-  }
-  const Gradient target = GradientRows(entry->gradient, row_begin, rows);
+  const Gradient target = GradientRows(EntryFor(tensor).gradient, row_begin, rows);
   if (contribution_ > 0) llama_.engine->AccumulateGradient(target, For(tensor));
   EncodeRows(tensor, 2 * contribution_, row_begin, target);
 }
@@ -116,14 +118,9 @@ void StepRunner::BeginEmbeddingChunk(int chunk) {
 
 void StepRunner::PushEmbeddingChunk(int chunk) {
   const int tensor = llama_.tensors->embedding;
-  GradientStack& stack = session_.buffers_.stack;
-  StackEntry* entry = stack.Find(tensor);
-  if (entry == nullptr) {
-    entry = &stack.Push(tensor, llama_.tensors->table[tensor], session_.plan_.int8_states);
-  }
   const int64_t begin = chunk * kVocabularyChunk;
   EncodeRows(tensor, 2 * contribution_ + 1, begin,
-             GradientRows(entry->gradient, begin, ChunkRows(chunk)));
+             GradientRows(EntryFor(tensor).gradient, begin, ChunkRows(chunk)));
 }
 
 // Each rounding of the same element within a step has rows of its own in the random stream.

@@ -24,6 +24,8 @@ class StepRunner final : public GradientAccumulators {
  private:
   void Run(const ScheduleItem& item);
   void Update(const StackEntry& entry);
+  // The tensor's entry on the stack, pushed if there is none.
+  StackEntry& EntryFor(int tensor);
   void Push(int tensor);
   void PushRows(int tensor, int64_t row_begin, int64_t rows);
   void BeginEmbeddingChunk(int chunk);

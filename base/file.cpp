@@ -46,13 +46,6 @@ class PosixFile final : public File {
     return absl::OkStatus();
   }
 
-  Status Truncate(uint64_t size) override {
-    if (::ftruncate(descriptor_, static_cast<off_t>(size)) != 0) {
-      return ErrnoError(errno, "truncate " + path_);
-    }
-    return absl::OkStatus();
-  }
-
   Status Sync() override {
     if (::fsync(descriptor_) != 0) return ErrnoError(errno, "fsync " + path_);
     return absl::OkStatus();
@@ -206,7 +199,7 @@ Status MakeDirectories(FileSystem& fs, const std::string& path) {
   if (is_directory) return absl::OkStatus();
   const std::string parent = ParentPath(path);
   if (parent != path) QFT_RETURN_IF_ERROR(MakeDirectories(fs, parent));
-  const Status made = fs.MakeDirectory(path);
+  Status made = fs.MakeDirectory(path);
   if (!made.ok() && GetErrorInfo(made).native_code == EEXIST) {
     QFT_ASSIGN_OR_RETURN(const bool now_directory, fs.IsDirectory(path));
     if (now_directory) return absl::OkStatus();

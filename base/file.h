@@ -21,7 +21,6 @@ class File {
   // retried inside.
   virtual Status Pread(void* data, size_t size, uint64_t offset) const = 0;
   virtual Status Pwrite(const void* data, size_t size, uint64_t offset) = 0;
-  virtual Status Truncate(uint64_t size) = 0;
   // After a failed Sync the file must not be synced again (the kernel may have dropped the pages).
   virtual Status Sync() = 0;
   virtual StatusOr<uint64_t> Size() const = 0;

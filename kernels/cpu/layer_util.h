@@ -48,7 +48,7 @@ QFT_INLINE Float16 Exp2(Float16 x) {
   return ScaledExp2(clamped - (shifted - magic), shifted);
 }
 
-// e^x for x <= 88; 0 below -87.7, NaN stays NaN. Cheaper than Exp.
+// e^x for x <= 88; 0 below -87.7, NaN stays NaN.
 QFT_INLINE Float16 ExpBounded(Float16 x) {
   const Float16 magic = Broadcast(12582912.0f);
   const Float16 clamped = MaxOf(Broadcast(-88.0f), x);

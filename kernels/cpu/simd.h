@@ -137,15 +137,6 @@ QFT_INLINE Int16 Less(Float16 a, Float16 b) {
   return a < b;
 #endif
 }
-QFT_INLINE Int16 IsNumber(Float16 v) {
-#if defined(QFT_HALVES)
-  Halves u{v};
-  for (int h = 0; h < 2; ++h) u.fp[h] = _mm256_cmp_ps(u.fp[h], u.fp[h], _CMP_ORD_Q);
-  return u.i;
-#else
-  return v == v;
-#endif
-}
 QFT_INLINE Int16 LessInt(Int16 a, Int16 b) {
 #if defined(QFT_HALVES)
   const Halves ua{.i = a};
@@ -322,26 +313,6 @@ QFT_INLINE int32_t MaxLaneInt(Int16 v) {
   int32_t m = v[0];
   for (int i = 1; i < kLanes; ++i) m = v[i] > m ? v[i] : m;
   return m;
-}
-
-// e^x to about 1 ulp of fp32; 0 below -87.33, saturates at 88.37 (no infinity), NaN stays NaN.
-QFT_INLINE Float16 Exp(Float16 x) {
-  const Float16 clamped = Min(Max(x, Broadcast(-87.33654f)), Broadcast(88.37626f));
-  const Int16 n = RoundToInt(clamped * Broadcast(1.44269504f));
-  const Float16 nf = ToFloat(n);
-  Float16 r = Fma(nf, Broadcast(-0.693145752f), clamped);
-  r = Fma(nf, Broadcast(-1.42860677e-6f), r);
-  Float16 p = Broadcast(1.0f / 5040.0f);
-  p = Fma(p, r, Broadcast(1.0f / 720.0f));
-  p = Fma(p, r, Broadcast(1.0f / 120.0f));
-  p = Fma(p, r, Broadcast(1.0f / 24.0f));
-  p = Fma(p, r, Broadcast(1.0f / 6.0f));
-  p = Fma(p, r, Broadcast(0.5f));
-  p = Fma(p, r, Broadcast(1.0f));
-  p = Fma(p, r, Broadcast(1.0f));
-  const Float16 scaled = FromBits(Bits(p) + (n << 23));
-  const Float16 result = Select(Less(x, Broadcast(-87.33654f)), Broadcast(0.0f), scaled);
-  return Select(IsNumber(x), result, x);
 }
 
 }  // namespace qft::QFT_ISA

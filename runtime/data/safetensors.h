@@ -60,9 +60,4 @@ class SafetensorsWriter {
   uint64_t end_;
 };
 
-// Writes model.safetensors.index.json durably. shard_of: tensor name -> file name in `folder`.
-Status WriteSafetensorsIndex(FileSystem& fs, const std::string& folder,
-                             const std::map<std::string, std::string>& shard_of,
-                             uint64_t total_bytes);
-
 }  // namespace qft

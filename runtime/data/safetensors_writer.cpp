@@ -16,11 +16,6 @@ std::string TemporaryPath(const std::string& path) {
   return path + ".tmp";
 }
 
-// Text from callers may not be UTF-8; a strict dump would throw.
-std::string Dump(const json& value, int indent) {
-  return value.dump(indent, ' ', false, json::error_handler_t::replace);
-}
-
 // The header with its length before it; `data_bytes` is what the tensors take.
 StatusOr<std::string> MakeHeader(const std::vector<TensorInfo>& tensors,
                                  const std::map<std::string, std::string>& metadata,
@@ -50,7 +45,8 @@ StatusOr<std::string> MakeHeader(const std::vector<TensorInfo>& tensors,
                          {"data_offsets", {offset, offset + *bytes}}};
     offset += *bytes;
   }
-  std::string text = Dump(root, -1);
+  // Text from callers may not be UTF-8; a strict dump would throw.
+  std::string text = root.dump(-1, ' ', false, json::error_handler_t::replace);
   text.resize((text.size() + kHeaderAlignment - 1) / kHeaderAlignment * kHeaderAlignment, ' ');
   if (text.size() > kMaxSafetensorsHeader) {
     return InvalidArgument("a safetensors header of ", text.size(), " bytes is too large");
@@ -100,7 +96,7 @@ Status SafetensorsWriter::Finish() {
   }
   // Whatever fails now, this writer is over: a file may not be synced twice.
   const std::unique_ptr<File> file = std::move(file_);
-  const Status status = Publish(*file);
+  Status status = Publish(*file);
   if (!status.ok()) (void)fs_.Unlink(TemporaryPath(path_));
   return status;
 }
@@ -110,13 +106,6 @@ Status SafetensorsWriter::Publish(File& file) {
   QFT_RETURN_IF_ERROR(file.Close());
   QFT_RETURN_IF_ERROR(fs_.Rename(TemporaryPath(path_), path_));
   return fs_.SyncDirectory(ParentPath(path_));
-}
-
-Status WriteSafetensorsIndex(FileSystem& fs, const std::string& folder,
-                             const std::map<std::string, std::string>& shard_of,
-                             uint64_t total_bytes) {
-  const json root = {{"metadata", {{"total_size", total_bytes}}}, {"weight_map", shard_of}};
-  return WriteFileDurably(fs, JoinPath(folder, kSafetensorsIndexName), Dump(root, 2) + "\n");
 }
 
 }  // namespace qft

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <map>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_join.h"
+#include "runtime/data/gguf.h"
 #include "runtime/data/safetensors.h"
 #include "runtime/model/llama_tensors.h"
 
@@ -16,17 +19,6 @@ constexpr int64_t kCompareElements = 1 << 18;
 constexpr char kConfigName[] = "config.json";
 constexpr char kEmbedding[] = "model.embed_tokens.weight";
 constexpr char kHead[] = "lm_head.weight";
-
-constexpr const char* kCompanionNames[] = {"tokenizer.json",
-                                           "tokenizer.model",
-                                           "tokenizer_config.json",
-                                           "special_tokens_map.json",
-                                           "added_tokens.json",
-                                           "vocab.json",
-                                           "merges.txt",
-                                           "chat_template.jinja",
-                                           "chat_template.json",
-                                           "generation_config.json"};
 
 // Where a tensor's values lie. GGUF files of llama models interleave the two halves of each head of
 // q and k: stored row h*D + 2i + c is row h*D + c*D/2 + i. `head_dim` is D there, else 0.
@@ -150,7 +142,7 @@ Status CheckTensor(const TensorSpec& wanted, const std::string& stored_name,
 Status CheckHeadCopy(const TensorSource& stored) {
   const TensorInfo* head = stored.Find(kHead);
   const TensorInfo* embedding = stored.Find(kEmbedding);
-  const Status differs =
+  Status differs =
       BadData("tie_word_embeddings is set, but tensor ", kHead, " differs from ", kEmbedding);
   if (embedding == nullptr || head->shape != embedding->shape) return differs;
   const int64_t rows = head->Rows();
@@ -208,16 +200,13 @@ Status Open(FileSystem& fs, const std::string& path, ModelFiles* files) {
   QFT_ASSIGN_OR_RETURN(const bool is_folder, fs.IsDirectory(path));
   std::unique_ptr<TensorSource> stored;
   if (is_folder) {
-    files->folder = path;
     const std::string config_path = JoinPath(path, kConfigName);
     QFT_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(fs, config_path, kMaxConfigBytes));
     QFT_ASSIGN_OR_RETURN(files->config, ParseHuggingFaceConfig(text, config_path));
     QFT_ASSIGN_OR_RETURN(stored, OpenSafetensorsFolder(fs, path));
   } else {
-    files->folder = ParentPath(path);
     QFT_ASSIGN_OR_RETURN(GgufFile file, OpenGguf(fs, path));
     QFT_ASSIGN_OR_RETURN(files->config, ParseGgufConfig(file, path));
-    files->gguf_metadata = std::move(file.metadata);
     stored = std::move(file.tensors);
   }
   StatusOr<std::unique_ptr<TensorSource>> placed =
@@ -232,10 +221,6 @@ Status Open(FileSystem& fs, const std::string& path, ModelFiles* files) {
 StatusOr<ModelFiles> OpenModelFiles(FileSystem& fs, const std::string& path) {
   ModelFiles files;
   QFT_RETURN_IF_ERROR(Open(fs, path, &files));
-  for (const char* name : kCompanionNames) {
-    QFT_ASSIGN_OR_RETURN(const bool present, fs.Exists(JoinPath(files.folder, name)));
-    if (present) files.companions.push_back(name);
-  }
   return files;
 }
 

@@ -2,13 +2,10 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <string>
-#include <vector>
 
 #include "base/file.h"
 #include "base/status.h"
-#include "runtime/data/gguf.h"
 #include "runtime/data/tensor_source.h"
 #include "runtime/model/model_config.h"
 
@@ -19,11 +16,6 @@ struct ModelFiles {
   // Exactly the tensors of MakeLlamaTensors(config), under their Hugging Face names and with the
   // Hugging Face row order, in whatever type they are stored.
   std::unique_ptr<TensorSource> tensors;
-  std::string folder;
-  // File names in `folder` that belong to the tokenizer, its chat template or generation.
-  std::vector<std::string> companions;
-  // A GGUF file's metadata, which holds its tokenizer and chat template; empty for a folder.
-  GgufMetadata gguf_metadata;
 };
 
 // Opens a Hugging Face folder or, where `path` is a file, a GGUF file. Reads headers only, and

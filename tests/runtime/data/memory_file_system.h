@@ -68,10 +68,6 @@ class MemoryFileSystem final : public FileSystem {
       if (size > 0) std::memcpy(content_->data() + offset, data, size);
       return absl::OkStatus();
     }
-    Status Truncate(uint64_t size) override {
-      content_->resize(size);
-      return absl::OkStatus();
-    }
     Status Sync() override {
       return *fail_sync_ ? MakeError(ErrorCode::kIo, "sync") : absl::OkStatus();
     }

@@ -106,20 +106,5 @@ TEST(SafetensorsWriter, RefusesBadDeclarations) {
   EXPECT_TRUE(fs.files.empty());
 }
 
-TEST(SafetensorsWriter, IndexIsReadBack) {
-  MemoryFileSystem fs;
-  const std::map<std::string, std::string> shard_of = {{"a", "one"}, {"b", "two"}};
-  for (const auto& [name, shard] : shard_of) {
-    auto writer = SafetensorsWriter::Create(fs, "m/" + shard, {{name, {1}, StoredType::kF32}}, {});
-    ASSERT_TRUE(writer.ok());
-    ASSERT_TRUE((*writer)->Append("\0\0\0\0", 4).ok());
-    ASSERT_TRUE((*writer)->Finish().ok());
-  }
-  ASSERT_TRUE(WriteSafetensorsIndex(fs, "m", shard_of, 8).ok());
-  const auto source = OpenSafetensorsFolder(fs, "m");
-  ASSERT_TRUE(source.ok()) << source.status();
-  EXPECT_EQ((*source)->Names(), (std::vector<std::string>{"a", "b"}));
-}
-
 }  // namespace
 }  // namespace qft

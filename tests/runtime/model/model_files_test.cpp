@@ -36,7 +36,6 @@ TEST(ModelFiles, FolderShardsAndGgufHoldTheSameModel) {
   ASSERT_TRUE(folder.ok()) << folder.status();
   EXPECT_EQ(folder->config.head_dim, 8);
   EXPECT_EQ(folder->config.rope_theta, 50000);
-  EXPECT_EQ(folder->companions, std::vector<std::string>{"generation_config.json"});
   for (const char* name : {"tiny-sharded", "tiny.gguf"}) {
     const auto other = OpenModelFiles(PosixFileSystem(), Golden(name));
     ASSERT_TRUE(other.ok()) << other.status();
@@ -55,7 +54,6 @@ TEST(ModelFiles, FolderShardsAndGgufHoldTheSameModel) {
 TEST(ModelFiles, GgufRowRangesEqualTheWhole) {
   const auto files = OpenModelFiles(PosixFileSystem(), Golden("tiny.gguf"));
   ASSERT_TRUE(files.ok()) << files.status();
-  EXPECT_EQ(*files->gguf_metadata.at("general.name").String(), "tiny");
   const std::vector<float> whole = ReadAll(*files->tensors, kQuery);
   const TensorInfo& info = *files->tensors->Find(kQuery);
   for (int64_t begin = 0; begin <= info.Rows(); ++begin) {
@@ -144,18 +142,7 @@ TEST_F(ModelFolder, Opens) {
     ASSERT_TRUE(files.ok()) << files.status();
     EXPECT_EQ(files->tensors->Find(kHead) == nullptr, tied);
     EXPECT_EQ(files->tensors->Names().size(), tensors_.size());
-    EXPECT_EQ(files->folder, "m");
-    EXPECT_TRUE(files->gguf_metadata.empty());
   }
-}
-
-TEST_F(ModelFolder, ListsCompanions) {
-  Fill(true);
-  for (const char* name : {"tokenizer.json", "chat_template.jinja", "README.md"}) {
-    fs_.files[std::string("m/") + name] = "x";
-  }
-  EXPECT_EQ(Open()->companions,
-            (std::vector<std::string>{"tokenizer.json", "chat_template.jinja"}));
 }
 
 TEST_F(ModelFolder, MissingTensor) {

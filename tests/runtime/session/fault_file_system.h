@@ -85,14 +85,10 @@ class FaultFileSystem final : public FileSystem {
     }
     // A write that fails has written a part.
     Status Pwrite(const void* data, size_t size, uint64_t offset) override {
-      const Status counted = fs_.Count("write");
+      Status counted = fs_.Count("write");
       if (counted.ok()) return real_->Pwrite(data, size, offset);
       real_->Pwrite(data, size / 2, offset).IgnoreError();
       return counted;
-    }
-    Status Truncate(uint64_t size) override {
-      QFT_RETURN_IF_ERROR(fs_.Count("truncate"));
-      return real_->Truncate(size);
     }
     Status Sync() override {
       QFT_RETURN_IF_ERROR(fs_.Count("fsync"));

@@ -222,38 +222,38 @@ typedef struct qft_session qft_session;
  * other. All arrays are host memory, borrowed for the call. */
 typedef struct qft_batch {
   uint64_t struct_size;
-  int64_t tokens;              /* 1 .. micro_batch_tokens of the configuration */
-  const int32_t* token_ids;    /* [tokens], each in [0, vocabulary) */
-  const int32_t* targets;      /* [tokens] the token to predict, -1: none. NULL: the next token of the
+  int64_t tokens;            /* 1 .. micro_batch_tokens of the configuration */
+  const int32_t* token_ids;  /* [tokens], each in [0, vocabulary) */
+  const int32_t* targets;    /* [tokens] the token to predict, -1: none. NULL: the next token of the
                                   same document */
-  const float* loss_weights;   /* [tokens] >= 0; NULL: 1. Without target it counts as 0 */
-  const int32_t* document_ids; /* [tokens] equal within a document, documents contiguous; NULL: one */
+  const float* loss_weights; /* [tokens] >= 0; NULL: 1. Without target it counts as 0 */
+  const int32_t* document_ids; /* [tokens] equal in a document, documents contiguous; NULL: one */
 } qft_batch;
 
 typedef struct qft_step_options {
   uint64_t struct_size;
-  double learning_rate;       /* >= 0 */
-  double loss_normalizer;     /* gradients are divided by it; 0: the sum of the loss weights */
+  double learning_rate;        /* >= 0 */
+  double loss_normalizer;      /* gradients are divided by it; 0: the sum of the loss weights */
   const double* group_factors; /* [group_count] multiply the groups' learning rates; NULL: 1 */
-  int64_t group_count;        /* 0, or the number of qft_config_add_group calls */
+  int64_t group_count;         /* 0, or the number of qft_config_add_group calls */
 } qft_step_options;
 
 typedef struct qft_step_result {
   uint64_t struct_size;
-  int64_t step;             /* updates done so far, this one included */
-  int64_t tokens;           /* tokens of this step */
-  double loss;              /* weighted mean of -log p(target), nats */
-  double loss_weight;       /* sum of the loss weights */
-  double gradient_norm;     /* of the gradient that is applied, before clipping */
-  double clip_factor;       /* what the gradient was multiplied by */
+  int64_t step;         /* updates done so far, this one included */
+  int64_t tokens;       /* tokens of this step */
+  double loss;          /* weighted mean of -log p(target), nats */
+  double loss_weight;   /* sum of the loss weights */
+  double gradient_norm; /* of the gradient that is applied, before clipping */
+  double clip_factor;   /* what the gradient was multiplied by */
   double learning_rate;
-  int64_t codes_changed;    /* weight codes changed by the update */
-  int64_t codes_total;      /* weight codes that train */
-  int64_t codes_saturated;  /* weight codes at +-127 */
-  int64_t rows_grown;       /* rows whose grid grew */
-  int32_t skipped;          /* 1: the gradient was not finite and nothing was updated */
+  int64_t codes_changed;   /* weight codes changed by the update */
+  int64_t codes_total;     /* weight codes that train */
+  int64_t codes_saturated; /* weight codes at +-127 */
+  int64_t rows_grown;      /* rows whose grid grew */
+  int32_t skipped;         /* 1: the gradient was not finite and nothing was updated */
   int32_t reserved;
-  double seconds;           /* wall time from begin_step to the end of end_step */
+  double seconds; /* wall time from begin_step to the end of end_step */
 } qft_step_result;
 
 typedef struct qft_eval_result {
@@ -267,14 +267,14 @@ typedef struct qft_eval_result {
 typedef struct qft_session_metrics {
   uint64_t struct_size;
   int64_t step;
-  int64_t parameters;        /* of the model */
+  int64_t parameters; /* of the model */
   int64_t parameters_trained;
-  int64_t weight_bytes;      /* codes and grids, norms */
-  int64_t critical_bytes;    /* which features are critical, at each matmul */
+  int64_t weight_bytes;   /* codes and grids, norms */
+  int64_t critical_bytes; /* which features are critical, at each matmul */
   int64_t momentum_bytes;
-  int64_t gradient_bytes;    /* the gradient stack */
-  int64_t activation_bytes;  /* kept inputs, boundaries */
-  int64_t workspace_bytes;   /* temporaries, gradient accumulators, staging */
+  int64_t gradient_bytes;   /* the gradient stack */
+  int64_t activation_bytes; /* kept inputs, boundaries */
+  int64_t workspace_bytes;  /* temporaries, gradient accumulators, staging */
   int64_t total_bytes;
 } qft_session_metrics;
 
@@ -374,8 +374,7 @@ QFT_API qft_status qft_session_state_hash(qft_session* session, char* buffer, si
 #define QFT_TENSOR_WEIGHT 0   /* decoded values; I8: the codes themselves */
 #define QFT_TENSOR_GRID 1     /* fp32 [rows, 1]: the scale of each row */
 #define QFT_TENSOR_MOMENTUM 2 /* decoded values */
-#define QFT_TENSOR_GRADIENT 3 /* decoded values of what stands on the stack, between accumulate and
-                                 end_step */
+#define QFT_TENSOR_GRADIENT 3 /* decoded values of the stack, between accumulate and end_step */
 
 #define QFT_DEVICE_HOST 0
 #define QFT_DEVICE_CUDA 1

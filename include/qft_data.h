@@ -57,21 +57,21 @@ typedef struct qft_dataset qft_dataset;
 
 typedef struct qft_dataset_options {
   uint64_t struct_size;
-  int64_t batch_tokens;     /* tokens of a batch (micro-batch); 0: 2048 */
-  int64_t sequence_tokens;  /* longest document, longer ones are cut; 0: batch_tokens */
-  double held_out_share;    /* of the documents, chosen by hash of their content, so that equal
+  int64_t batch_tokens;    /* tokens of a batch (micro-batch); 0: 2048 */
+  int64_t sequence_tokens; /* longest document, longer ones are cut; 0: batch_tokens */
+  double held_out_share;   /* of the documents, chosen by hash of their content, so that equal
                                documents are never on both sides; 0: none */
-  int64_t held_out_limit;   /* most documents held out; 0: no limit */
-  uint64_t seed;            /* of the order */
+  int64_t held_out_limit;  /* most documents held out; 0: no limit */
+  uint64_t seed;           /* of the order */
 } qft_dataset_options;
 
 typedef struct qft_dataset_info {
   uint64_t struct_size;
-  int64_t documents;         /* that train */
+  int64_t documents; /* that train */
   int64_t documents_held_out;
   int64_t documents_truncated;
-  int64_t tokens;            /* of one epoch of the training part */
-  int64_t batches;           /* of the first epoch; others may differ by a few */
+  int64_t tokens;  /* of one epoch of the training part */
+  int64_t batches; /* of the first epoch; others may differ by a few */
   int64_t batches_held_out;
   double packing_efficiency; /* tokens / (batches * batch_tokens) */
 } qft_dataset_info;

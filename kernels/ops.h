@@ -192,9 +192,9 @@ class Engine {
   virtual void MatmulInputGradient(const Operand& dy, const Weight& w, const Matrix& dx,
                                    bool accumulate) = 0;
   // dw [N, K] fp32 = dy_t [N, T] * x [T, K] (+ dw when accumulate). kI8: dy_t comes from
-  // QuantizeOutputGradientTransposed with x.scales folded in; dw = dy_t.scale[n] * sum. At a critical
-  // feature c the sum is that of code[n, t] * fl(x.critical[t, c] * fl(1 / x.scale[t])) in fp32, 16
-  // lanes over t (0 where x.scale is). Floating: nothing is folded. Exact in integer form.
+  // QuantizeOutputGradientTransposed with x.scales folded in; dw = dy_t.scale[n] * sum. At a
+  // critical feature c the sum is that of code[n, t] * fl(x.critical[t, c] * fl(1 / x.scale[t])) in
+  // fp32, 16 lanes over t (0 where x.scale is). Floating: nothing is folded. Exact in integer form.
   virtual void MatmulWeightGradient(const Operand& dy_t, const Operand& x, const Matrix& dw,
                                     bool accumulate) = 0;
 

@@ -14,10 +14,9 @@ PhiloxBlock ReferencePhilox(PhiloxKey key, uint64_t block, uint64_t step, int ro
   for (int r = 0; r < rounds; ++r) {
     const unsigned __int128 p0 = static_cast<unsigned __int128>(0xD2511F53u) * x[0];
     const unsigned __int128 p1 = static_cast<unsigned __int128>(0xCD9E8D57u) * x[2];
-    const uint64_t y[4] = {static_cast<uint64_t>(p1 >> 32) ^ x[1] ^ k[0],
-                           static_cast<uint64_t>(p1) & 0xffffffff,
-                           static_cast<uint64_t>(p0 >> 32) ^ x[3] ^ k[1],
-                           static_cast<uint64_t>(p0) & 0xffffffff};
+    const uint64_t y[4] = {
+        static_cast<uint64_t>(p1 >> 32) ^ x[1] ^ k[0], static_cast<uint64_t>(p1) & 0xffffffff,
+        static_cast<uint64_t>(p0 >> 32) ^ x[3] ^ k[1], static_cast<uint64_t>(p0) & 0xffffffff};
     for (int i = 0; i < 4; ++i) x[i] = y[i] & 0xffffffff;
     k[0] = (k[0] + 0x9E3779B9u) & 0xffffffff;
     k[1] = (k[1] + 0xBB67AE85u) & 0xffffffff;
@@ -57,8 +56,6 @@ TEST(Philox, StreamsOfDifferentNamesAndSeedsDiffer) {
   }
   EXPECT_EQ(keys.size(), 30u);
 }
-
-
 
 }  // namespace
 }  // namespace qft

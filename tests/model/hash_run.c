@@ -1,5 +1,5 @@
-/* Trains a tiny random model for some steps and prints the hash of all states: run natively and under
- * valgrind (which has no AVX-512 and no VNNI) the two must print the same. */
+/* Trains a tiny random model for some steps and prints the hash of all states: run natively and
+ * under valgrind (which has no AVX-512 and no VNNI) the two must print the same. */
 #include <stdio.h>
 #include <string.h>
 

@@ -32,7 +32,7 @@ absl::StatusCode AbslCode(ErrorCode code) {
 
 }  // namespace
 
-Status MakeError(ErrorCode code, std::string message, int32_t native_code) {
+Status MakeError(ErrorCode code, const std::string& message, int32_t native_code) {
   Status status(AbslCode(code), message);
   const ErrorInfo info{code, native_code};
   status.SetPayload(kPayloadUrl,

@@ -52,7 +52,7 @@ struct ErrorInfo {
   int32_t native_code = 0;
 };
 
-Status MakeError(ErrorCode code, std::string message, int32_t native_code = 0);
+Status MakeError(ErrorCode code, const std::string& message, int32_t native_code = 0);
 
 // The message becomes "<what>: <strerror(error_number)>"; ENOSPC and EDQUOT map to kNoSpace,
 // ENOENT and ENOTDIR to kFileNotFound, ENOMEM to kOutOfMemory, everything else to kIo.

@@ -65,6 +65,7 @@ StatusOr<std::string> HashFile(FileSystem& fs, const std::string& path, uint64_t
 StatusOr<nlohmann::json> WriteStates(Session& session, FileSystem& fs, const std::string& path) {
   const std::vector<StatePart> parts = StateParts(session);
   std::vector<TensorInfo> infos;
+  infos.reserve(parts.size());
   for (const StatePart& part : parts) infos.push_back(part.info);
   QFT_ASSIGN_OR_RETURN(const std::unique_ptr<SafetensorsWriter> writer,
                        SafetensorsWriter::Create(fs, path, infos, {{"format", "libqft"}}));
@@ -82,7 +83,7 @@ StatusOr<nlohmann::json> WriteStates(Session& session, FileSystem& fs, const std
   return tensors;
 }
 
-std::string MakeManifest(Session& session, const std::string& blob, nlohmann::json tensors,
+std::string MakeManifest(Session& session, const std::string& blob, const nlohmann::json& tensors,
                          uint64_t states_bytes, const std::string& states_hash) {
   nlohmann::ordered_json manifest;
   manifest["format_version"] = kFormatVersion;
@@ -96,7 +97,7 @@ std::string MakeManifest(Session& session, const std::string& blob, nlohmann::js
   manifest["session_config"] = nlohmann::json::parse(session.config().ToJson());
   manifest["blob_base64"] = absl::Base64Escape(blob);
   manifest["files"][kStatesName] = {{"bytes", states_bytes}, {"xxh3_128", states_hash}};
-  manifest["tensors"] = std::move(tensors);
+  manifest["tensors"] = tensors;
   return manifest.dump(1) + "\n";
 }
 
@@ -191,7 +192,7 @@ StatusOr<std::unique_ptr<PreparedSave>> PreparedSave::Prepare(Session& session, 
   QFT_ASSIGN_OR_RETURN(const std::string states_hash, HashFile(fs, states_path, states_bytes));
   QFT_RETURN_IF_ERROR(
       WriteFileDurably(fs, JoinPath(temporary, kManifestName),
-                       MakeManifest(session, blob, std::move(tensors), states_bytes, states_hash)));
+                       MakeManifest(session, blob, tensors, states_bytes, states_hash)));
   QFT_RETURN_IF_ERROR(fs.SyncDirectory(temporary));
   return save;
 }
@@ -270,8 +271,7 @@ Status RestoreCheckpoint(Session& session, FileSystem& fs, const CheckpointFiles
   for (const StatePart& part : parts) {
     for (size_t begin = 0; begin < part.bytes; begin += kCopyBytes) {
       buffer.resize(std::min(kCopyBytes, part.bytes - begin));
-      const Status read =
-          file.tensors->ReadBytes(part.info.name, begin, buffer.size(), buffer.data());
+      Status read = file.tensors->ReadBytes(part.info.name, begin, buffer.size(), buffer.data());
       if (!read.ok()) {
         session.Poison("a checkpoint was loaded half way");
         return read;

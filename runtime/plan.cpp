@@ -129,7 +129,8 @@ AttentionShape PlannedAttention(const Plan& plan) {
 }
 
 std::string Gigabytes(int64_t bytes) {
-  return absl::StrCat(static_cast<double>(bytes / 1000000) / 1000.0, " GB");
+  const int64_t megabytes = bytes / 1000000;
+  return absl::StrCat(static_cast<double>(megabytes) / 1000.0, " GB");
 }
 
 }  // namespace

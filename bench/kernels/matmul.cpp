@@ -72,6 +72,7 @@ class BareProduct {
 // Seconds of the slowest thread for one product, threads kept running over `repeats` products.
 double BareSeconds(const Shape& shape, int threads, int repeats) {
   std::vector<std::thread> workers;
+  workers.reserve(static_cast<size_t>(threads));
   std::vector<double> seconds(static_cast<size_t>(threads));
   for (int i = 0; i < threads; ++i) {
     workers.emplace_back([&, i] {

@@ -70,11 +70,10 @@ void PrintPlan(const FinetuneOptions& options, const Session& session, const Dat
       static_cast<long long>(info.documents_truncated),
       Count(static_cast<double>(info.tokens)).c_str(), static_cast<long long>(info.batches),
       info.packing_efficiency * 100);
-  printf(
-      "run      %lld steps of %lld tokens, %s learning rate up to %g\n",
-      static_cast<long long>(steps),
-      static_cast<long long>(options.settings.micro_batch_tokens * options.settings.micro_batches),
-      options.schedule.c_str(), options.learning_rate);
+  const int64_t step_tokens = options.settings.micro_batch_tokens * options.settings.micro_batches;
+  printf("run      %lld steps of %lld tokens, %s learning rate up to %g\n",
+         static_cast<long long>(steps), static_cast<long long>(step_tokens),
+         options.schedule.c_str(), options.learning_rate);
   printf("engine   %s\n", Engine(session).c_str());
   PrintMemory(metrics);
   fflush(stdout);

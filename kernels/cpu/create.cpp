@@ -1,5 +1,7 @@
 #include "kernels/cpu/create.h"
 
+#include <cpuid.h>
+
 #include <string_view>
 #include <thread>
 
@@ -20,9 +22,14 @@ Engine* MakeEngine(int threads, bool integer_onednn);
 
 namespace {
 
+// Not every compiler's __builtin_cpu_supports knows this one.
+bool HasF16c() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+
 bool HasAvx2() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-         __builtin_cpu_supports("f16c");
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && HasF16c();
 }
 
 bool HasAvx512() {

@@ -71,7 +71,7 @@ void WidenRows(const int8_t* a, int64_t lda, int64_t rows, int64_t depth, int32_
     const int8_t* row = a + i * lda;
     int32_t* pairs = out + i * kPairs;
     for (int64_t p = 0; p < depth / 2; ++p) pairs[p] = Pair(row[2 * p], row[2 * p + 1]);
-    if (depth % 2 != 0) pairs[depth / 2] = row[depth - 1];
+    if (depth % 2 != 0) pairs[depth / 2] = Pair(row[depth - 1], 0);
   }
 }
 

@@ -67,11 +67,10 @@ QFT_INLINE void Transpose16(const int8_t* in, int64_t in_stride, int8_t* out, in
   for (int stage = 0; stage < 4; ++stage) {
     Byte16 next[16];
     for (int i = 0; i < 8; ++i) {
-      next[2 * i] = __builtin_shuffle(
-          rows[i], rows[i + 8], (Byte16){0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23});
-      next[2 * i + 1] =
-          __builtin_shuffle(rows[i], rows[i + 8],
-                            (Byte16){8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31});
+      next[2 * i] = __builtin_shufflevector(rows[i], rows[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20,
+                                            5, 21, 6, 22, 7, 23);
+      next[2 * i + 1] = __builtin_shufflevector(rows[i], rows[i + 8], 8, 24, 9, 25, 10, 26, 11, 27,
+                                                12, 28, 13, 29, 14, 30, 15, 31);
     }
     for (int i = 0; i < 16; ++i) rows[i] = next[i];
   }

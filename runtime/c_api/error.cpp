@@ -87,7 +87,7 @@ static_assert(handle_internal::kFirstCounter > 7999);
 qft_error* FixedError(qft_status code) {
   const uint64_t token =
       handle_internal::MakeToken(HandleKind::kError, static_cast<uint64_t>(code));
-  return reinterpret_cast<qft_error*>(static_cast<uintptr_t>(token));
+  return handle_internal::ToPointer<qft_error>(token);
 }
 
 // The code of a fixed error, QFT_OK for any other handle.

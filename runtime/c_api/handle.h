@@ -111,13 +111,19 @@ StatusOr<std::shared_ptr<Cell>> Find(const HandleType<T>* handle) {
   return Find(kKindOf<T>, handle);
 }
 
+template <typename C>
+C* ToPointer(uint64_t token) {
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): never followed, so nothing is lost
+  return reinterpret_cast<C*>(static_cast<uintptr_t>(token));
+}
+
 }  // namespace handle_internal
 
 // Registers `object` and returns its handle. Throws std::bad_alloc (inside Guard, see boundary.h).
 template <typename T>
 HandleType<T>* AddHandle(std::shared_ptr<T> object) {
   const uint64_t token = handle_internal::Insert(kKindOf<T>, std::move(object));
-  return reinterpret_cast<HandleType<T>*>(static_cast<uintptr_t>(token));
+  return handle_internal::ToPointer<HandleType<T>>(token);
 }
 
 // The object whoever else uses it, for what is documented to run beside an exclusive use (metrics).

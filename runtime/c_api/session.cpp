@@ -169,7 +169,7 @@ qft_status qft_session_step(qft_session* session, const qft_step_options* option
     QFT_ASSIGN_OR_RETURN(const std::vector<BatchView> views, qft::ReadBatches(batches, count));
     QFT_RETURN_IF_ERROR(CheckResult(result));
     QFT_RETURN_IF_ERROR(object->get().BeginStep(in));
-    const Status accumulated = object->get().Accumulate(views);
+    Status accumulated = object->get().Accumulate(views);
     if (!accumulated.ok()) {
       object->get().AbandonStep().IgnoreError();  // poisoned or fused: the first error says more
       return accumulated;

@@ -128,6 +128,7 @@ TEST_F(HandleTest, OneThreadAtATimeUnderContention) {
   qft_session* handle = NewDog();
   std::atomic<int> done{0};
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&] {
       for (int i = 0; i < 5000; ++i) {

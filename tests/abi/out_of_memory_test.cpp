@@ -27,7 +27,7 @@ namespace qft {
 namespace {
 
 TEST(OutOfMemory, StillGivesAnErrorObject) {
-  const Status full = MakeError(ErrorCode::kNoSpace, "disk full", 28);
+  Status full = MakeError(ErrorCode::kNoSpace, "disk full", 28);
   qft_error* error = nullptr;
   g_no_memory = true;
   const qft_status status = Guard(&error, [&] { return full; });

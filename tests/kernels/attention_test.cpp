@@ -121,8 +121,8 @@ TEST(Attention, ReferenceGradientsMatchFiniteDifferences) {
   const Doubles q = ToDoubles(p.q), k = ToDoubles(p.k), v = ToDoubles(p.v);
   const Doubles dout = ToDoubles(p.dout);
   const Reference r = Solve(p);
-  const auto loss = [&](const Doubles& q_, const Doubles& k_, const Doubles& v_) {
-    return DotProduct(Solve(p, q_, k_, v_, dout).out, dout);
+  const auto loss = [&](const Doubles& a, const Doubles& b, const Doubles& c) {
+    return DotProduct(Solve(p, a, b, c, dout).out, dout);
   };
   const Doubles dq = NumericGradient([&](const Doubles& x) { return loss(x, k, v); }, q);
   const Doubles dk = NumericGradient([&](const Doubles& x) { return loss(q, x, v); }, k);

@@ -5,9 +5,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <functional>
 #include <limits>
 #include <memory>
@@ -78,7 +78,8 @@ inline std::vector<NamedEngine> LayerEngines() {
 // choice.
 inline bool SameBits(const Floats& a, const Floats& b) {
   const auto same = [](float x, float y) {
-    return (std::isnan(x) && std::isnan(y)) || std::memcmp(&x, &y, sizeof(x)) == 0;
+    return (std::isnan(x) && std::isnan(y)) ||
+           std::bit_cast<uint32_t>(x) == std::bit_cast<uint32_t>(y);
   };
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), same);
 }

@@ -96,8 +96,8 @@ TEST(RmsNorm, ReferenceGradientsMatchFiniteDifferences) {
   const Doubles x = ToDoubles(p.x), weight = ToDoubles(p.weight), dy = ToDoubles(p.dy);
   Doubles dx, dweight, rstd;
   ReferenceBackward(p, &dx, &dweight);
-  const auto loss = [&](const Doubles& x_, const Doubles& w) {
-    return DotProduct(ReferenceForward(p, x_, w, &rstd), dy);
+  const auto loss = [&](const Doubles& v, const Doubles& w) {
+    return DotProduct(ReferenceForward(p, v, w, &rstd), dy);
   };
   EXPECT_LT(
       RelativeError(dx, NumericGradient([&](const Doubles& v) { return loss(v, weight); }, x)),

@@ -60,6 +60,7 @@ TEST(Rope, MatchesReference) {
 
 TEST(Rope, IsAccurateAtLongPositions) {
   std::vector<int32_t> positions;
+  positions.reserve(301);
   for (int32_t i = 0; i < 300; ++i) positions.push_back(131071 - i * 437);
   positions.push_back(1000000);
   const Problem p = MakeProblem(positions, 1, 64, 2);

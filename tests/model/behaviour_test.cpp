@@ -19,6 +19,7 @@ std::vector<double> Losses(const TestModel& model, const Settings& settings, int
                            double learning_rate) {
   TestSession session(model, settings);
   std::vector<double> losses;
+  losses.reserve(static_cast<size_t>(steps) + 1);
   for (int step = 0; step < steps; ++step) {
     losses.push_back(session.Step(Task(), learning_rate).loss);
   }

@@ -12,7 +12,10 @@ class Config {
  public:
   Config(const Settings& settings, const std::vector<Group>& groups) {
     Must([&](qft_error** e) { return qft_config_create(&handle_, e); });
-    for (const auto& [key, value] : settings) {
+    for (const auto& setting : settings) {
+      // No structured binding: clang before 16 lets no lambda capture one.
+      const auto& key = setting.first;
+      const auto& value = setting.second;
       Must([&](qft_error** e) {
         return qft_config_set_text(handle_, key.data(), key.size(), value.data(), value.size(), e);
       });
@@ -164,8 +167,7 @@ Outcome TestSession::TryAccumulate(const std::vector<TestBatch>& batches) {
 
 Outcome TestSession::TryEnd(qft_step_result* result) {
   qft_step_result ended = EmptyResult();
-  const Outcome outcome =
-      Try([&](qft_error** e) { return qft_session_end_step(handle_, &ended, e); });
+  Outcome outcome = Try([&](qft_error** e) { return qft_session_end_step(handle_, &ended, e); });
   if (result != nullptr) *result = ended;
   return outcome;
 }
@@ -179,7 +181,7 @@ Outcome TestSession::TryStep(const std::vector<TestBatch>& batches, double learn
   const qft_step_options options = Options(learning_rate, {});
   const std::vector<qft_batch> views = Views(batches);
   qft_step_result ended = EmptyResult();
-  const Outcome outcome = Try([&](qft_error** e) {
+  Outcome outcome = Try([&](qft_error** e) {
     return qft_session_step(handle_, &options, views.data(), static_cast<int64_t>(views.size()),
                             &ended, e);
   });
@@ -359,7 +361,7 @@ std::string TestSession::Restore(const std::string& path) {
   Must([&](qft_error** e) {
     return qft_checkpoint_open(path.data(), path.size(), &checkpoint, &warning, e);
   });
-  const std::string text = warning;
+  std::string text = warning;
   const Outcome restored =
       Try([&](qft_error** e) { return qft_session_restore(handle_, checkpoint, e); });
   qft_checkpoint_destroy(checkpoint);
@@ -371,7 +373,7 @@ Outcome TryOpen(const TestModel& model, const Settings& settings,
                 const std::vector<Group>& groups) {
   const Config config(kDefaults + settings, groups);
   qft_session* session = nullptr;
-  const Outcome outcome = Try([&](qft_error** e) {
+  Outcome outcome = Try([&](qft_error** e) {
     return qft_session_open(model.handle(), config.handle(), nullptr, &session, e);
   });
   qft_session_destroy(session);

@@ -32,9 +32,8 @@ class Decoder {
   // The decoder knows the model's vocabulary, and refuses logits that are too few before it works.
   Status Feed(const std::vector<int32_t>& ids) {
     while (true) {
-      const Status status =
-          CallCore(qft_decoder_feed, decoder_, ids.data(), static_cast<int64_t>(ids.size()),
-                   logits_.data(), logits_.size());
+      Status status = CallCore(qft_decoder_feed, decoder_, ids.data(),
+                               static_cast<int64_t>(ids.size()), logits_.data(), logits_.size());
       const bool too_few = qft::GetErrorInfo(status).code == qft::ErrorCode::kShape;
       if (status.ok() || !too_few || logits_.size() >= kLargestVocabulary) return status;
       logits_.resize(4 * logits_.size(), -std::numeric_limits<float>::infinity());

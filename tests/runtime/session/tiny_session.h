@@ -45,6 +45,7 @@ inline std::unique_ptr<Session> OpenTiny(const std::shared_ptr<const Model>& mod
 
 inline void StepTiny(Session& session, int seed) {
   std::vector<int32_t> tokens;
+  tokens.reserve(24);
   for (int i = 0; i < 24; ++i) tokens.push_back((i * 7 + seed * 13) % 64);
   BatchView batch;
   batch.tokens = 24;

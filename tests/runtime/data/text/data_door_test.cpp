@@ -25,7 +25,7 @@ T Sized() {
 }
 
 std::string MessageOf(qft_error** error) {
-  const std::string message = *error != nullptr ? qft_error_message(*error) : "no error object";
+  std::string message = *error != nullptr ? qft_error_message(*error) : "no error object";
   qft_error_destroy(*error);
   *error = nullptr;
   return message;

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds everything in build/ and runs all tests. Arguments go to ctest:
+# Installs what is missing, builds everything in build/, checks the sources (scripts/lint.sh, some
+# minutes the first time) and runs all tests. Arguments go to ctest:
 #   scripts/test.sh -L unit
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -14,5 +15,6 @@ else
 fi
 cmake -S "$root" -B "$root/build" -G Ninja -DCMAKE_BUILD_TYPE=Release "${options[@]}"
 cmake --build "$root/build" -j "$jobs"
+"$root/scripts/lint.sh" "$root/build"
 # Tests use threads of their own: a few at a time are enough to fill the machine.
 ctest --test-dir "$root/build" --output-on-failure -j "$jobs" --timeout 900 "$@"

@@ -58,6 +58,7 @@ qft_batch View(const TestBatch& batch) {
 // The views borrow from `batches`.
 std::vector<qft_batch> Views(const std::vector<TestBatch>& batches) {
   std::vector<qft_batch> views;
+  views.reserve(batches.size());
   for (const TestBatch& batch : batches) views.push_back(View(batch));
   return views;
 }

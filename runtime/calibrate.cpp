@@ -23,8 +23,8 @@ std::vector<int32_t> RandomTokens(int64_t count, int64_t vocabulary) {
 
 }  // namespace
 
-// Outlier features are a trait of the model more than of the text, so random tokens show them and no
-// data is needed. Forward without critical features, two boundaries in turn as in evaluation.
+// Outlier features are a trait of the model more than of the text, so random tokens show them and
+// no data is needed. Forward without critical features, two boundaries in turn as in evaluation.
 Status Session::Calibrate() {
   if (plan_.critical_count == 0) return absl::OkStatus();
   const std::vector<int32_t> tokens =

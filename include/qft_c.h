@@ -253,7 +253,11 @@ typedef struct qft_step_result {
   int64_t rows_grown;      /* rows whose grid grew */
   int32_t skipped;         /* 1: the gradient was not finite and nothing was updated */
   int32_t reserved;
-  double seconds; /* wall time from begin_step to the end of end_step */
+  double seconds;       /* wall time from begin_step to the end of end_step */
+  int64_t updates_lost; /* weights whose update rounding = nearest made 0 */
+  /* How far rounding has walked the weights since they were loaded: root of the mean squared
+   * difference between rounded and unrounded updates, in grid steps. */
+  double rounding_walk;
 } qft_step_result;
 
 typedef struct qft_eval_result {
@@ -270,12 +274,13 @@ typedef struct qft_session_metrics {
   int64_t parameters; /* of the model */
   int64_t parameters_trained;
   int64_t weight_bytes;   /* codes and grids, norms */
-  int64_t critical_bytes; /* which features are critical, at each matmul */
+  int64_t critical_bytes; /* critical features: which, their weights and momentum */
   int64_t momentum_bytes;
   int64_t gradient_bytes;   /* the gradient stack */
   int64_t activation_bytes; /* kept inputs, boundaries */
   int64_t workspace_bytes;  /* temporaries, gradient accumulators, staging */
   int64_t total_bytes;
+  int64_t residual_bytes; /* four more bits a weight */
 } qft_session_metrics;
 
 /* Where work is enqueued. kind NONE: host memory, the call returns when done. */
@@ -359,6 +364,11 @@ QFT_API qft_status qft_session_forward(qft_session* session, const qft_batch* ba
 /* metrics [in, out] with struct_size set. Thread: any, also during a step. Blocks: no. Since: 0.1. */
 QFT_API qft_status qft_session_get_metrics(const qft_session* session, qft_session_metrics* metrics,
                                            qft_error** error);
+/* Share of the critical features that would be chosen again today, by the ranges over random tokens;
+ * 1 without critical features. Takes a forward pass. Errors: STATE while a step is open.
+ * Thread: one. Blocks: for the work. Since: 0.1. */
+QFT_API qft_status qft_session_get_critical_overlap(qft_session* session, double* share,
+                                                    qft_error** error);
 /* Every allocation by purpose and the engine's description, as JSON copied into buffer.
  * Thread: any. Blocks: no. Since: 0.1. */
 QFT_API qft_status qft_session_plan_json(const qft_session* session, char* buffer, size_t capacity,

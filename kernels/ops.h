@@ -39,6 +39,10 @@ struct Matrix {
   int64_t cols = 0;
 };
 
+// Bits of a weight's residual plane, and residual steps in a grid step.
+inline constexpr int32_t kResidualBits = 4;
+inline constexpr int32_t kResidualSteps = 1 << kResidualBits;
+
 // Features (columns) kept apart from the codes of a matrix, which are zero there: `columns`
 // ascending, values [rows, count] fp32. Empty when count == 0.
 struct CriticalFeatures {
@@ -60,14 +64,17 @@ struct Operand {
   CriticalFeatures critical;
 };
 
-// Extra low bits of each weight that only the update reads: [rows, cols * bits / 8]. Empty when
-// bits == 0.
-struct ResidualPlane {
-  void* data = nullptr;
-  int32_t bits = 0;
-};
+// Bytes in a row of a residual plane.
+inline constexpr int64_t ResidualBytes(int64_t cols) {
+  return (cols + 15) / 16 * 8;
+}
 
-// A trainable tensor [rows, cols]. kI8: codes with one fp32 grid per row. kF32: values.
+// A trainable tensor [rows, cols]. kI8: codes with one fp32 grid per row, and at critical features
+// (those of the operands it is multiplied with) values instead. kF32: values.
+//   residual  nullptr, or four more bits a weight, r in [-8, 7]: value = grid * (code + r / 16).
+//             Integer matmuls read the code alone, which is the value to nearest; everything else
+//             reads both. [rows, ResidualBytes(cols)]: of 16 columns from c on, byte j of eight
+//             holds column c + j in its low half, column c + j + 8 in its high half.
 struct Weight {
   void* data = nullptr;
   float* grid = nullptr;
@@ -75,24 +82,28 @@ struct Weight {
   int64_t rows = 0;
   int64_t cols = 0;
   CriticalFeatures critical;
-  ResidualPlane residual;
+  uint8_t* residual = nullptr;
 };
 
 // Lion momentum of a Weight. kI8: codes with one fp32 grid per block of 128 along the row,
-// ceil(cols / 128) blocks a row. kF32: values.
+// ceil(cols / 128) blocks a row; `critical` [rows, count] fp32 where the weight has critical
+// features, whose codes are zero here too. kF32: values.
 struct Momentum {
   void* data = nullptr;
   float* grid = nullptr;
   DType dtype = DType::kI8;
+  float* critical = nullptr;
 };
 
-// A gradient as it stands on the stack. kI8: codes with one fp32 grid per row. kF32: values.
+// A gradient as it stands on the stack. kI8: codes with one fp32 grid per row, critical features of
+// the weight apart. kF32: values.
 struct Gradient {
   void* data = nullptr;
   float* grid = nullptr;
   DType dtype = DType::kI8;
   int64_t rows = 0;
   int64_t cols = 0;
+  CriticalFeatures critical;
 };
 
 // What changes from step to step lives in engine memory, so that a captured step can be replayed.
@@ -108,6 +119,10 @@ struct StepState {
   int64_t codes_changed = 0;       // weight codes that LionUpdate changed
   int64_t codes_saturated = 0;     // weight codes at +-127 after LionUpdate
   int64_t rows_grown = 0;          // rows whose grid grew
+  int64_t updates_lost = 0;        // updates other than 0 that rounding to nearest made 0
+  // Sum over weights of the squared difference between rounded and unrounded update, in
+  // (grid steps)^2 / 2^24. Its root over the steps is how far rounding walked.
+  int64_t rounding_square_sum = 0;
 };
 
 // Where the random bits of one rounding come from. `row_offset` is the index of row 0: for operands
@@ -170,9 +185,9 @@ class Engine {
   virtual void QuantizeOutputGradientTransposed(const Matrix& dy, const float* fold,
                                                 Rounding rounding, const RandomStream& random,
                                                 const StepState* step, const Operand& out) = 0;
-  // w [rows, cols] fp32 -> initial codes: grid = absmax / 120 per row (2^-13 for a row of
-  // zeros, so that it can train), to nearest (ties to even);
-  // kF32: a copy. Exact.
+  // w [rows, cols] fp32 -> initial codes: grid = absmax / 120 per row over what is not critical
+  // (2^-13 for a row of zeros, so that it can train), to nearest (ties to even), with a residual
+  // plane to the nearest sixteenth of the grid; critical values copied. kF32: a copy. Exact.
   virtual void EncodeWeight(const float* values, const Weight& out) = 0;
   // Rows [row_begin, row_begin + row_count) of w as fp32 into `values` (engine memory). Exact.
   virtual void DecodeWeight(const Weight& w, int64_t row_begin, int64_t row_count,
@@ -182,13 +197,14 @@ class Engine {
   // Integer when x is kI8 (w must be kI8), floating when x is floating (w kI8 is decoded in tiles).
   // y [T, N] = x [T, K] * w [N, K]^T (+ y when accumulate). Integer form exact:
   // y = fl(fl(x.scale[t] * w.grid[n]) * float(sum)), the INT32 sum split every kMaxIntegerSum and
-  // continued in fp32, then added to y when accumulate; then for each critical feature c of x in
-  // order y = fma(x.critical[t, c], fl(w.grid[n] * w.code[n, column(c)]), y).
+  // continued in fp32, then added to y when accumulate; then for each critical feature c in order
+  // y = fma(x.critical[t, c], w.critical[n, c], y). x and w have the same critical features.
   virtual void MatmulForward(const Operand& x, const Weight& w, const Matrix& y,
                              bool accumulate) = 0;
   // dx [T, K] = dy [T, N] * w [N, K] (+ dx when accumulate). kI8: dy comes from
-  // QuantizeOutputGradient with w.grid folded in; dx = dy.scale[t] * sum. Floating: w's values are
-  // used and nothing is folded. Exact in integer form.
+  // QuantizeOutputGradient with w.grid folded in; dx = dy.scale[t] * sum. At a critical feature c
+  // the sum is that of code[t, n] * fl(w.critical[n, c] * fl(1 / w.grid[n])) in fp32, 16 lanes over
+  // n. Floating: w's values are used and nothing is folded. Exact in integer form.
   virtual void MatmulInputGradient(const Operand& dy, const Weight& w, const Matrix& dx,
                                    bool accumulate) = 0;
   // dw [N, K] fp32 = dy_t [N, T] * x [T, K] (+ dw when accumulate). kI8: dy_t comes from
@@ -259,8 +275,9 @@ class Engine {
 
   // --- gradients and update ---------------------------------------------------------------------
   // values [rows, cols] fp32 -> out. kI8: absmax/127 per row, 16-bit stochastic or nearest,
-  // row_offset of `random` is the row of values' first row. kF32: a copy. Exact.
-  virtual void EncodeGradient(const float* values, Rounding rounding, const RandomStream& random,
+  // row_offset of `random` is the row of values' first row; critical features are moved out of
+  // `values`, which are zero there afterwards. kF32: a copy. Exact.
+  virtual void EncodeGradient(float* values, Rounding rounding, const RandomStream& random,
                               const StepState* step, const Gradient& out) = 0;
   // values += decoded gradient. Exact.
   virtual void AccumulateGradient(const Gradient& gradient, float* values) = 0;
@@ -273,8 +290,11 @@ class Engine {
   // Lion on codes (docs/numerics.md): g = gradient_scale * clip_factor * gradient;
   // u = sign(b1 m + (1-b1) g); w += SR(-(lr * factor) * (u + wd * w)); m = b2 m + (1-b2) g,
   // momentum grid refitted per block (absmax/127), 16-bit stochastic. A row whose code would leave
-  // +-127 grows its grid by 1/16 until it fits and is re-rounded once with regrow_key.
-  // Counts codes_changed, codes_saturated, rows_grown. Nothing happens when skip_update. Exact.
+  // +-127 grows its grid by 1/16 until it fits and is re-rounded once with regrow_key. With a
+  // residual plane all this happens in sixteenths of the grid, and the new code is the nearest (a
+  // half upwards). Critical features: the same in fp32, without rounding.
+  // Counts codes_changed, codes_saturated, rows_grown, updates_lost, rounding_square_sum. Nothing
+  // happens when skip_update. Exact.
   virtual void LionUpdate(const LionOptions& options, const Weight& w, const Momentum& m,
                           const Gradient& gradient, StepState* step) = 0;
 };

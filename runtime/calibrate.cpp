@@ -21,12 +21,50 @@ std::vector<int32_t> RandomTokens(int64_t count, int64_t vocabulary) {
   return tokens;
 }
 
+// The `count` columns of largest range, ascending; of equals the first.
+std::vector<int32_t> Widest(const std::vector<float>& range, int32_t count) {
+  std::vector<int32_t> columns(range.size());
+  std::iota(columns.begin(), columns.end(), 0);
+  std::stable_sort(columns.begin(), columns.end(),
+                   [&](int32_t a, int32_t b) { return range[a] > range[b]; });
+  columns.resize(static_cast<size_t>(count));
+  std::sort(columns.begin(), columns.end());
+  return columns;
+}
+
 }  // namespace
 
+Status Session::Calibrate(const std::vector<TensorState>& states) {
+  Llama graph = llama();
+  graph.states = &states;
+  graph.critical_count = 0;
+  QFT_ASSIGN_OR_RETURN(const std::vector<int32_t> columns, WidestColumns(graph));
+  engine_->CopyToEngine(buffers_.critical_columns, columns.data(),
+                        columns.size() * sizeof(int32_t));
+  return absl::OkStatus();
+}
+
+StatusOr<double> Session::CriticalOverlap() {
+  QFT_RETURN_IF_ERROR(CheckUsable());
+  if (step_open_) return MakeError(ErrorCode::kState, "a step is open");
+  if (plan_.critical_count == 0) return 1.0;
+  QFT_ASSIGN_OR_RETURN(const std::vector<int32_t> today, WidestColumns(llama()));
+  std::vector<int32_t> kept(today.size());
+  engine_->CopyToHost(kept.data(), buffers_.critical_columns, kept.size() * sizeof(int32_t));
+  const auto count = static_cast<ptrdiff_t>(plan_.critical_count);
+  int64_t common = 0;
+  auto old = kept.begin();
+  for (auto site = today.begin(); site != today.end(); site += count, old += count) {
+    common += std::count_if(site, site + count, [&](int32_t column) {
+      return std::binary_search(old, old + count, column);
+    });
+  }
+  return static_cast<double>(common) / static_cast<double>(today.size());
+}
+
 // Outlier features are a trait of the model more than of the text, so random tokens show them and
-// no data is needed. Forward without critical features, two boundaries in turn as in evaluation.
-Status Session::Calibrate() {
-  if (plan_.critical_count == 0) return absl::OkStatus();
+// no data is needed. Two boundaries in turn as in evaluation.
+StatusOr<std::vector<int32_t>> Session::WidestColumns(Llama graph) {
   const std::vector<int32_t> tokens =
       RandomTokens(std::min(kRandomTokens, plan_.tokens), plan_.model->config().vocab_size);
   BatchView batch;
@@ -34,8 +72,6 @@ Status Session::Calibrate() {
   batch.token_ids = tokens.data();
   MicroBatch& slot = buffers_.micro_batches[0];
   Upload(batch, 0, slot);
-  Llama graph = llama();
-  graph.critical_count = 0;
   std::vector<std::vector<float>> ranges;
   for (const int64_t width : SiteWidths(plan_)) ranges.emplace_back(static_cast<size_t>(width));
   const BlockActivations& kept = buffers_.activations[0];
@@ -43,47 +79,57 @@ Status Session::Calibrate() {
     return FirstRows(buffers_.boundaries[block % 2], batch.tokens);
   };
   const int blocks = static_cast<int>(graph.tensors->blocks.size());
+  const auto add = [&](const Operand& operand, int site) {
+    AddRanges(graph.AtSite(operand, site, batch.tokens), ranges[site]);
+  };
   EmbedForward(graph, slot, boundary(0));
   for (int block = 0; block < blocks; ++block) {
     BlockForward(graph, block, slot, boundary(block), kept, boundary(block + 1));
     const int site = kSitesPerBlock * block;
-    AddRanges(FirstRows(kept.attention_input, batch.tokens), site, ranges);
-    AddRanges(FirstRows(kept.o_input, batch.tokens), site + 1, ranges);
-    AddRanges(FirstRows(kept.mlp_input, batch.tokens), site + 2, ranges);
-    AddRanges(FirstRows(kept.down_input, batch.tokens), site + 3, ranges);
+    add(kept.attention_input, site);
+    add(kept.o_input, site + 1);
+    add(kept.mlp_input, site + 2);
+    add(kept.down_input, site + 3);
   }
   HeadNorm(graph, slot, boundary(blocks));
-  AddRanges(FirstRows(slot.head_input, batch.tokens), graph.head_site(), ranges);
-  ChooseCriticalColumns(ranges);
-  return Synchronize();
-}
-
-void Session::AddRanges(const Operand& operand, int site, std::vector<std::vector<float>>& ranges) {
-  std::vector<int8_t> codes(static_cast<size_t>(operand.rows * operand.cols));
-  std::vector<float> scales(static_cast<size_t>(operand.rows));
-  engine_->CopyToHost(codes.data(), operand.data, codes.size());
-  engine_->CopyToHost(scales.data(), operand.scales, scales.size() * sizeof(float));
-  std::vector<float>& range = ranges[site];
-  for (int64_t t = 0; t < operand.rows; ++t) {
-    for (int64_t c = 0; c < operand.cols; ++c) {
-      const float code = std::fabs(static_cast<float>(codes[t * operand.cols + c]));
-      range[c] = std::max(range[c], code * scales[t]);
-    }
-  }
-}
-
-void Session::ChooseCriticalColumns(const std::vector<std::vector<float>>& ranges) {
+  add(slot.head_input, graph.head_site());
+  QFT_RETURN_IF_ERROR(Synchronize());
   std::vector<int32_t> chosen;
   for (const std::vector<float>& range : ranges) {
-    std::vector<int32_t> columns(range.size());
-    std::iota(columns.begin(), columns.end(), 0);
-    std::stable_sort(columns.begin(), columns.end(),
-                     [&](int32_t a, int32_t b) { return range[a] > range[b]; });
-    columns.resize(static_cast<size_t>(plan_.critical_count));
-    std::sort(columns.begin(), columns.end());
+    const std::vector<int32_t> columns = Widest(range, plan_.critical_count);
     chosen.insert(chosen.end(), columns.begin(), columns.end());
   }
-  engine_->CopyToEngine(buffers_.critical_columns, chosen.data(), chosen.size() * sizeof(int32_t));
+  return chosen;
+}
+
+void Session::AddRanges(const Operand& operand, std::vector<float>& range) {
+  const auto elements = static_cast<size_t>(operand.rows * operand.cols);
+  std::vector<float> values(elements);
+  if (operand.dtype == DType::kF32) {
+    engine_->CopyToHost(values.data(), operand.data, elements * sizeof(float));
+  } else {
+    std::vector<int8_t> codes(elements);
+    std::vector<float> scales(static_cast<size_t>(operand.rows));
+    engine_->CopyToHost(codes.data(), operand.data, codes.size());
+    engine_->CopyToHost(scales.data(), operand.scales, scales.size() * sizeof(float));
+    for (size_t i = 0; i < elements; ++i) {
+      values[i] = scales[i / range.size()] * static_cast<float>(codes[i]);
+    }
+  }
+  for (size_t i = 0; i < elements; ++i) {
+    float& largest = range[i % range.size()];
+    largest = std::max(largest, std::fabs(values[i]));
+  }
+  if (operand.dtype == DType::kF32) return;
+  const auto count = static_cast<size_t>(operand.critical.count);
+  std::vector<float> critical(static_cast<size_t>(operand.rows) * count);
+  std::vector<int32_t> columns(count);
+  engine_->CopyToHost(critical.data(), operand.critical.values, critical.size() * sizeof(float));
+  engine_->CopyToHost(columns.data(), operand.critical.columns, count * sizeof(int32_t));
+  for (size_t i = 0; i < critical.size(); ++i) {
+    float& largest = range[columns[i % count]];
+    largest = std::max(largest, std::fabs(critical[i]));
+  }
 }
 
 Status Session::CheckCriticalColumns() {

@@ -89,7 +89,8 @@ std::string MakeManifest(Session& session, const std::string& blob, const nlohma
   manifest["format_version"] = kFormatVersion;
   manifest["step"] = session.step();
   manifest["seed"] = session.config().seed;
-  manifest["previous_gradient_square_sum"] = session.previous_square_sum();
+  manifest["previous_gradient_square_sum"] = session.progress().previous_square_sum;
+  manifest["rounding_square_sum"] = session.progress().rounding_square_sum;
   manifest["states"] = session.plan().int8_states ? "int8" : "fp32";
   manifest["world_size"] = 1;
   manifest["model_config"] =
@@ -252,8 +253,9 @@ Status RestoreCheckpoint(Session& session, FileSystem& fs, const CheckpointFiles
   const nlohmann::json seed = manifest.value("seed", nlohmann::json());
   const nlohmann::json square_sum =
       manifest.value("previous_gradient_square_sum", nlohmann::json());
-  if (!seed.is_number_integer() || !square_sum.is_number()) {
-    return Corrupt(checkpoint.path, ": no seed or gradient norm in the manifest");
+  const nlohmann::json rounding = manifest.value("rounding_square_sum", nlohmann::json());
+  if (!seed.is_number_integer() || !square_sum.is_number() || !rounding.is_number()) {
+    return Corrupt(checkpoint.path, ": no seed, gradient norm or rounding in the manifest");
   }
   QFT_ASSIGN_OR_RETURN(const SafetensorsFile file,
                        OpenSafetensorsFile(fs, JoinPath(checkpoint.path, kStatesName)));
@@ -281,8 +283,9 @@ Status RestoreCheckpoint(Session& session, FileSystem& fs, const CheckpointFiles
     }
   }
   QFT_RETURN_IF_ERROR(session.CheckCriticalColumns());
-  session.SetProgress(static_cast<uint64_t>(checkpoint.step), square_sum.get<double>(),
-                      seed.get<int64_t>());
+  session.SetProgress(
+      {static_cast<uint64_t>(checkpoint.step), square_sum.get<double>(), rounding.get<double>()},
+      seed.get<int64_t>());
   return session.Synchronize();
 }
 

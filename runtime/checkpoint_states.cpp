@@ -36,12 +36,25 @@ std::vector<StatePart> StateParts(Session& session) {
     if (state.weight.grid != nullptr) {
       parts.push_back(Part(spec.name + ".grid", {spec.rows}, DType::kF32, state.weight.grid));
     }
+    const int64_t critical = state.weight.critical.count;
+    if (critical > 0) {
+      parts.push_back(Part(spec.name + ".critical", {spec.rows, critical}, DType::kF32,
+                           state.weight.critical.values));
+    }
+    if (state.weight.residual != nullptr) {
+      parts.push_back(Part(spec.name + ".residual", {spec.rows, ResidualBytes(spec.cols)},
+                           DType::kI8, state.weight.residual));
+    }
     if (state.momentum.data == nullptr) continue;
     parts.push_back(
         Part(spec.name + ".momentum", shape, state.momentum.dtype, state.momentum.data));
     if (state.momentum.grid != nullptr) {
       parts.push_back(Part(spec.name + ".momentum_grid", {spec.rows, MomentumBlocks(spec.cols)},
                            DType::kF32, state.momentum.grid));
+    }
+    if (critical > 0) {
+      parts.push_back(Part(spec.name + ".critical_momentum", {spec.rows, critical}, DType::kF32,
+                           state.momentum.critical));
     }
   }
   if (session.critical_columns() != nullptr) {

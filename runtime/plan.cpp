@@ -12,7 +12,7 @@ namespace {
 constexpr int64_t kMostBlockBuffers = int64_t{1} << 20;
 
 // In a small model fewer features are critical than the configuration allows.
-constexpr int64_t kColumnsPerCritical = 32;
+constexpr int64_t kColumnsPerCritical = 8;
 
 StatusOr<std::vector<TensorTraining>> ApplyGroups(const TensorTable& table,
                                                   const SessionConfig& config) {
@@ -101,7 +101,7 @@ void AllocateStack(const Plan& plan, GradientStack& stack, Arena& arena) {
     int64_t bytes = 0;
     for (const int tensor : unit) {
       if (plan.trains(tensor)) {
-        bytes += GradientStack::EntryBytes(tensors.table[tensor], plan.int8_states);
+        bytes += GradientStack::EntryBytes(tensors.table[tensor], plan.format(tensor, nullptr));
       }
     }
     total += bytes;
@@ -135,6 +135,19 @@ std::string Gigabytes(int64_t bytes) {
 
 }  // namespace
 
+StateFormat Plan::format(int tensor, const int32_t* critical_columns) const {
+  StateFormat format;
+  format.int8 = int8_states;
+  format.residual = residual;
+  const int site = SiteOf(model->tensors(), tensor);
+  if (site < 0 || critical_count == 0) return format;
+  format.critical_count = critical_count;
+  if (critical_columns != nullptr) {
+    format.critical_columns = critical_columns + static_cast<int64_t>(site) * critical_count;
+  }
+  return format;
+}
+
 ScheduleShape Plan::schedule_shape(int64_t micro_batch_count) const {
   const LlamaTensors& tensors = model->tensors();
   ScheduleShape shape;
@@ -161,7 +174,12 @@ StatusOr<Plan> MakePlan(std::shared_ptr<const Model> model, const SessionConfig&
   plan.vertical = config.accumulation == Accumulation::kVertical;
   plan.tokens = config.micro_batch_tokens;
   plan.micro_batches = plan.train ? config.micro_batches : 1;
-  if (plan.integer) {
+  if (config.residual_bits != 0 && config.residual_bits != kResidualBits) {
+    return MakeError(ErrorCode::kOutOfRange, absl::StrCat("residual_bits is ", config.residual_bits,
+                                                          ", must be 0 or ", kResidualBits));
+  }
+  plan.residual = plan.int8_states && config.residual_bits > 0;
+  if (plan.int8_states) {
     const std::vector<int64_t> widths = SiteWidths(plan);
     const int64_t narrowest = *std::min_element(widths.begin(), widths.end());
     plan.critical_count =
@@ -220,12 +238,12 @@ SessionBuffers AllocateSession(const Plan& plan, const Engine& engine, Arena& ar
   const Model& model = *plan.model;
   const int64_t blocks = static_cast<int64_t>(model.tensors().blocks.size());
   SessionBuffers buffers;
-  for (int i = 0; i < model.table().size(); ++i) {
-    buffers.tensors.push_back(
-        AllocateTensorState(model.table()[i], plan.trains(i), plan.int8_states, arena));
-  }
   buffers.critical_columns = arena.Allocate<int32_t>(
       Purpose::kCritical, static_cast<int64_t>(SiteWidths(plan).size()) * plan.critical_count);
+  for (int i = 0; i < model.table().size(); ++i) {
+    buffers.tensors.push_back(AllocateTensorState(model.table()[i], plan.trains(i),
+                                                  plan.format(i, buffers.critical_columns), arena));
+  }
   if (plan.train) {
     AllocateStack(plan, buffers.stack, arena);
     buffers.accumulators = AllocateAccumulators(plan, arena);
@@ -259,6 +277,7 @@ std::string PlanToJson(const Plan& plan, const Engine& engine) {
   json["gradients"] = plan.fused ? "fused" : "stack";
   json["accumulation"] = plan.vertical ? "vertical" : "horizontal";
   json["critical_features"] = plan.critical_count;
+  json["residual_bits"] = plan.residual ? kResidualBits : 0;
   json["recompute"] = plan.recompute;
   json["micro_batch_tokens"] = plan.tokens;
   json["micro_batches"] = plan.micro_batches;

@@ -27,12 +27,15 @@ struct Plan {
   int64_t tokens = 0;          // of a micro-batch
   int64_t micro_batches = 1;   // most in a step
   int32_t critical_count = 0;  // critical features of each matmul operand
+  bool residual = false;       // weights have a residual plane
   int64_t bytes[kPurposes] = {};
   int64_t total_bytes = 0;
 
   bool trains(int tensor) const { return train && training[tensor].trainable; }
   // Micro-batches whose buffers exist side by side.
   int64_t slots() const { return vertical ? micro_batches : 1; }
+  // critical_columns: of all sites, [sites, critical_count].
+  StateFormat format(int tensor, const int32_t* critical_columns) const;
   ScheduleShape schedule_shape(int64_t micro_batch_count) const;
 };
 

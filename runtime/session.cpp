@@ -49,7 +49,6 @@ StatusOr<std::unique_ptr<Session>> Session::Open(std::shared_ptr<const Model> mo
   }
   session->MakeKeys();
   QFT_RETURN_IF_ERROR(session->LoadWeights());
-  QFT_RETURN_IF_ERROR(session->Calibrate());
   session->LogPlan();
   return session;
 }
@@ -106,12 +105,25 @@ Llama Session::llama() {
   return llama;
 }
 
+// Twice where there are critical features: which they are takes a forward pass, and what they hold
+// must not have been rounded before.
 Status Session::LoadWeights() {
+  LoadFrequencies();
+  if (plan_.critical_count > 0) {
+    std::vector<TensorState> plain = buffers_.tensors;
+    for (TensorState& state : plain) state.weight.critical = {};
+    QFT_RETURN_IF_ERROR(EncodeWeights(plain));
+    QFT_RETURN_IF_ERROR(Calibrate(plain));
+  }
+  return EncodeWeights(buffers_.tensors);
+}
+
+Status Session::EncodeWeights(const std::vector<TensorState>& states) {
   const TensorTable& table = plan_.model->table();
   std::vector<float> values;
   for (int i = 0; i < table.size(); ++i) {
     const TensorSpec& spec = table[i];
-    const Weight& weight = buffers_.tensors[i].weight;
+    const Weight& weight = states[i].weight;
     for (int64_t row = 0; row < spec.rows; row += kLoadRows) {
       const int64_t rows = std::min(kLoadRows, spec.rows - row);
       values.resize(static_cast<size_t>(rows * spec.cols));
@@ -119,6 +131,10 @@ Status Session::LoadWeights() {
       engine_->EncodeWeight(values.data(), WeightRows(weight, row, rows));
     }
   }
+  return Synchronize();
+}
+
+void Session::LoadFrequencies() {
   const ModelConfig& config = plan_.model->config();
   std::vector<float> frequency(static_cast<size_t>(config.head_dim / 2));
   for (size_t i = 0; i < frequency.size(); ++i) {
@@ -127,7 +143,6 @@ Status Session::LoadWeights() {
   }
   engine_->CopyToEngine(buffers_.workspace.inverse_frequency, frequency.data(),
                         frequency.size() * sizeof(float));
-  return Synchronize();
 }
 
 Status Session::Synchronize() {
@@ -157,8 +172,9 @@ Status Session::CheckLearningRate(double learning_rate) const {
     const Weight& weight = buffers_.tensors[i].weight;
     if (!plan_.trains(i) || weight.dtype != DType::kI8) continue;
     const size_t begin = grids.size();
-    const auto factor = static_cast<float>(plan_.training[i].learning_rate_factor);
+    auto factor = static_cast<float>(plan_.training[i].learning_rate_factor);
     if (factor == 0) continue;
+    if (weight.residual != nullptr) factor *= kResidualSteps;
     grids.resize(begin + static_cast<size_t>(weight.rows));
     engine_->CopyToHost(grids.data() + begin, weight.grid, weight.rows * sizeof(float));
     for (size_t row = begin; row < grids.size(); ++row) grids[row] /= factor;
@@ -352,6 +368,7 @@ StatusOr<StepResult> Session::EndStep() {
                      "the gradient was not finite and had been partly applied; restore the last "
                      "checkpoint in a new session");
   }
+  rounding_square_sum_ += static_cast<double>(state.rounding_square_sum) * 0x1p-24;
   if (state.skip_update != 0) {
     Log(kLogWarning, absl::StrCat("step ", step_, " skipped: its gradient is not finite"));
   }
@@ -376,6 +393,11 @@ StepResult Session::MakeResult(const StepState& state) const {
       result.codes_total += plan_.model->table()[i].elements();
     }
   }
+  result.updates_lost = state.updates_lost;
+  if (result.codes_total > 0) {
+    result.rounding_walk =
+        std::sqrt(rounding_square_sum_ / static_cast<double>(result.codes_total));
+  }
   result.seconds = SecondsSince(step_start_);
   return result;
 }
@@ -395,9 +417,10 @@ const StackEntry* Session::FindGradient(int tensor) {
   return buffers_.stack.Find(tensor);
 }
 
-void Session::SetProgress(uint64_t step, double previous_square_sum, int64_t seed) {
-  step_ = step;
-  previous_square_sum_ = previous_square_sum;
+void Session::SetProgress(const Progress& progress, int64_t seed) {
+  step_ = progress.step;
+  previous_square_sum_ = progress.previous_square_sum;
+  rounding_square_sum_ = progress.rounding_square_sum;
   config_.seed = seed;
   MakeKeys();
 }

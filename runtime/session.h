@@ -42,8 +42,17 @@ struct StepResult {
   int64_t codes_total = 0;
   int64_t codes_saturated = 0;
   int64_t rows_grown = 0;
+  int64_t updates_lost = 0;
+  double rounding_walk = 0;  // since the weights were loaded, root of the mean square, grid steps
   bool skipped = false;
   double seconds = 0;
+};
+
+// What a session remembers besides its states.
+struct Progress {
+  uint64_t step = 0;
+  double previous_square_sum = -1;  // of the step before, for fused clipping; < 0: none yet
+  double rounding_square_sum = 0;   // of all roundings of updates, in squared grid steps
 };
 
 struct EvalResult {
@@ -83,12 +92,15 @@ class Session {
   // For tensor access, checkpoints and the decoder.
   std::vector<TensorState>& tensor_states() { return buffers_.tensors; }
   const StackEntry* FindGradient(int tensor);
-  double previous_square_sum() const { return previous_square_sum_; }
+  Progress progress() const { return {step_, previous_square_sum_, rounding_square_sum_}; }
   int32_t* critical_columns() { return buffers_.critical_columns; }
+  // Share of the critical features that would be chosen again today; 1 where there are none. A
+  // forward pass over random tokens; not while a step is open.
+  StatusOr<double> CriticalOverlap();
   // CORRUPT unless each site's critical features are ascending columns of its operand.
   Status CheckCriticalColumns();
-  // A checkpoint's counters; the keys follow the seed.
-  void SetProgress(uint64_t step, double previous_square_sum, int64_t seed);
+  // A checkpoint's; the keys follow the seed.
+  void SetProgress(const Progress& progress, int64_t seed);
   // After a broken invariant every later call says so.
   void Poison(const std::string& why) { poisoned_ = why; }
   Status CheckUsable() const;
@@ -100,6 +112,8 @@ class Session {
 
   Session(Plan plan, SessionConfig config, std::unique_ptr<Engine> engine, LogSink log);
   Status LoadWeights();
+  Status EncodeWeights(const std::vector<TensorState>& states);
+  void LoadFrequencies();
   void MakeKeys();
   Status CheckBatch(const BatchView& batch) const;
   Status CheckRates(const StepOptions& options) const;
@@ -112,10 +126,12 @@ class Session {
   void SetGradientScale();
   StepResult MakeResult(const StepState& state) const;
   Status RunForward(const BatchView& batch);
-  // Chooses the critical features: at each site those of largest range over random tokens.
-  Status Calibrate();
-  void AddRanges(const Operand& operand, int site, std::vector<std::vector<float>>& ranges);
-  void ChooseCriticalColumns(const std::vector<std::vector<float>>& ranges);
+  // Chooses the critical features by the states as they are.
+  Status Calibrate(const std::vector<TensorState>& states);
+  // The columns of largest range at each site over random tokens, ascending: [sites,
+  // critical_count].
+  StatusOr<std::vector<int32_t>> WidestColumns(Llama graph);
+  void AddRanges(const Operand& operand, std::vector<float>& range);
 
   Plan plan_;
   SessionConfig config_;
@@ -127,7 +143,8 @@ class Session {
   std::vector<TensorKeys> head_keys_;
 
   uint64_t step_ = 0;
-  double previous_square_sum_ = -1;  // of the step before, for fused clipping; < 0: none yet
+  double previous_square_sum_ = -1;
+  double rounding_square_sum_ = 0;
   std::string poisoned_;
 
   // The open step.

@@ -79,9 +79,11 @@ std::vector<Key> MakeKeys() {
       {"clip_norm", FloatKey{&Config::clip_norm, 0.0, std::numeric_limits<double>::max(), false},
        "largest norm of the whole gradient; 0: no clipping"},
       {"critical_features", IntKey{&Config::critical_features, 0, 64},
-       "input features of each matmul that integer arithmetic keeps in fp32, chosen by their "
-       "range; at "
-       "most one in 32 of a layer's inputs; 0: none"},
+       "input features of each matmul kept in fp32, in activations, weights, gradients and "
+       "momentum, chosen by their range; at most one in 32 of a layer's inputs; 0: none"},
+      {"residual_bits", IntKey{&Config::residual_bits, 0, 4},
+       "4: each weight has four more bits that only the update and exports read, so that rounding "
+       "does not make it wander; 0: none, for half a byte less a parameter"},
       {"seed", IntKey{&Config::seed, 0, kNoMaximum}, "of every random number of the session"},
       {"micro_batch_tokens", IntKey{&Config::micro_batch_tokens, 1, 1048576},
        "most tokens in a micro-batch"},

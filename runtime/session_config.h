@@ -46,6 +46,7 @@ struct SessionConfig {
   int64_t micro_batch_tokens = 2048;
   int64_t micro_batches = 1;
   int64_t critical_features = 16;
+  int64_t residual_bits = 4;
   int64_t memory_limit = 0;
   std::vector<TensorGroup> groups;
 

@@ -92,7 +92,8 @@ StackEntry& StepRunner::EntryFor(int tensor) {
   GradientStack& stack = session_.buffers_.stack;
   StackEntry* entry = stack.Find(tensor);
   if (entry != nullptr) return *entry;
-  return stack.Push(tensor, llama_.tensors->table[tensor], session_.plan_.int8_states);
+  return stack.Push(tensor, llama_.tensors->table[tensor],
+                    session_.plan_.format(tensor, session_.buffers_.critical_columns));
 }
 
 // Rows of the accumulated gradient onto the tensor's stack entry, which the first contribution of a

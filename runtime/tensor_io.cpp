@@ -22,7 +22,14 @@ struct Part {
   const float* grid = nullptr;
   DType dtype = DType::kF32;
   int64_t block = 0;  // columns that share a grid
+  CriticalFeatures critical;
 };
+
+std::vector<int32_t> CriticalColumns(Session& session, const CriticalFeatures& critical) {
+  std::vector<int32_t> columns(static_cast<size_t>(critical.count));
+  session.engine().CopyToHost(columns.data(), critical.columns, columns.size() * sizeof(int32_t));
+  return columns;
+}
 
 Status ReadPart(Session& session, const TensorSpec& spec, const Part& part, float* out) {
   Engine& engine = session.engine();
@@ -36,6 +43,13 @@ Status ReadPart(Session& session, const TensorSpec& spec, const Part& part, floa
   engine.CopyToHost(codes.data(), part.data, codes.size());
   engine.CopyToHost(grid.data(), part.grid, grid.size() * sizeof(float));
   DecodeBlocks(codes, grid, spec.rows, spec.cols, part.block, out);
+  const std::vector<int32_t> columns = CriticalColumns(session, part.critical);
+  std::vector<float> critical(static_cast<size_t>(spec.rows) * columns.size());
+  engine.CopyToHost(critical.data(), part.critical.values, critical.size() * sizeof(float));
+  for (size_t i = 0; i < critical.size(); ++i) {
+    const auto row = static_cast<int64_t>(i / columns.size());
+    out[row * spec.cols + columns[i % columns.size()]] = critical[i];
+  }
   return session.Synchronize();
 }
 
@@ -58,6 +72,37 @@ void EncodeMomentum(const float* values, int64_t rows, int64_t cols, std::vector
   }
 }
 
+CriticalFeatures MomentumCritical(const TensorState& state) {
+  CriticalFeatures critical = state.weight.critical;
+  critical.values = state.momentum.critical;
+  return critical;
+}
+
+Status WriteMomentum(Session& session, const TensorSpec& spec, const TensorState& state,
+                     const float* values) {
+  Engine& engine = session.engine();
+  if (state.momentum.dtype == DType::kF32) {
+    engine.CopyToEngine(state.momentum.data, values, spec.elements() * sizeof(float));
+    return session.Synchronize();
+  }
+  const std::vector<int32_t> columns = CriticalColumns(session, state.weight.critical);
+  std::vector<float> ordinary(values, values + spec.elements());
+  std::vector<float> critical;
+  for (int64_t r = 0; r < spec.rows; ++r) {
+    for (const int32_t column : columns) {
+      critical.push_back(values[r * spec.cols + column]);
+      ordinary[static_cast<size_t>(r * spec.cols + column)] = 0;
+    }
+  }
+  std::vector<int8_t> codes;
+  std::vector<float> grid;
+  EncodeMomentum(ordinary.data(), spec.rows, spec.cols, codes, grid);
+  engine.CopyToEngine(state.momentum.data, codes.data(), codes.size());
+  engine.CopyToEngine(state.momentum.grid, grid.data(), grid.size() * sizeof(float));
+  engine.CopyToEngine(state.momentum.critical, critical.data(), critical.size() * sizeof(float));
+  return session.Synchronize();
+}
+
 Status NoPart(const TensorSpec& spec, const char* what) {
   return MakeError(ErrorCode::kState, absl::StrCat(spec.name, " has no ", what, " now"));
 }
@@ -78,14 +123,16 @@ Status ReadTensor(Session& session, int tensor, TensorPart part, float* out) {
       return session.Synchronize();
     case TensorPart::kMomentum:
       if (state.momentum.data == nullptr) return NoPart(spec, "momentum");
-      return ReadPart(
-          session, spec,
-          {state.momentum.data, state.momentum.grid, state.momentum.dtype, kMomentumBlock}, out);
+      return ReadPart(session, spec,
+                      {state.momentum.data, state.momentum.grid, state.momentum.dtype,
+                       kMomentumBlock, MomentumCritical(state)},
+                      out);
     case TensorPart::kGradient: {
       const StackEntry* entry = session.step_open() ? session.FindGradient(tensor) : nullptr;
       if (entry == nullptr) return NoPart(spec, "gradient on the stack");
       const Gradient& gradient = entry->gradient;
-      return ReadPart(session, spec, {gradient.data, gradient.grid, gradient.dtype, spec.cols},
+      return ReadPart(session, spec,
+                      {gradient.data, gradient.grid, gradient.dtype, spec.cols, gradient.critical},
                       out);
     }
   }
@@ -112,25 +159,15 @@ Status WriteTensor(Session& session, int tensor, TensorPart part, const float* v
       return BadData(spec.name, ": value ", i, " is not finite");
     }
   }
-  Engine& engine = session.engine();
   if (part == TensorPart::kWeight) {
-    engine.EncodeWeight(values, state.weight);
+    session.engine().EncodeWeight(values, state.weight);
     return session.Synchronize();
   }
   if (part != TensorPart::kMomentum) {
     return Unsupported("only weights and momenta can be set");
   }
   if (state.momentum.data == nullptr) return NoPart(spec, "momentum");
-  if (state.momentum.dtype == DType::kF32) {
-    engine.CopyToEngine(state.momentum.data, values, spec.elements() * sizeof(float));
-    return session.Synchronize();
-  }
-  std::vector<int8_t> codes;
-  std::vector<float> grid;
-  EncodeMomentum(values, spec.rows, spec.cols, codes, grid);
-  engine.CopyToEngine(state.momentum.data, codes.data(), codes.size());
-  engine.CopyToEngine(state.momentum.grid, grid.data(), grid.size() * sizeof(float));
-  return session.Synchronize();
+  return WriteMomentum(session, spec, state, values);
 }
 
 }  // namespace qft

@@ -32,6 +32,7 @@ struct Summary {
   std::map<std::string, Kind> kinds;
   int64_t parameters = 0;
   int64_t weights = 0;
+  int64_t residual = 0;  // four more bits a weight
   int64_t momentum = 0;
   int64_t gradients = 0;
 };
@@ -65,6 +66,7 @@ void Add(const qft_tensor_info& info, Summary* summary) {
   }
   const int64_t blocks = (info.cols + kMomentumBlock - 1) / kMomentumBlock;
   summary->weights += elements + info.rows * kGridBytes;
+  summary->residual += info.rows * ((info.cols + 15) / 16 * 8);
   summary->momentum += elements + info.rows * blocks * kGridBytes;
   summary->gradients += elements + info.rows * kGridBytes;
 }
@@ -122,6 +124,7 @@ class Inspect : public Command {
                          {"config", config},
                          {"int8_bytes",
                           {{"weights", summary.weights},
+                           {"residual", summary.residual},
                            {"momentum", summary.momentum},
                            {"gradients", summary.gradients}}}};
     printf("%s\n", Dump(result, 2).c_str());
@@ -136,13 +139,16 @@ class Inspect : public Command {
              static_cast<long long>(kind.parameters), kind.quantised ? "INT8" : "fp32");
     }
     const double weights = static_cast<double>(summary.weights);
+    const double residual = static_cast<double>(summary.residual);
     const double momentum = static_cast<double>(summary.momentum);
     const double gradients = static_cast<double>(summary.gradients);
-    printf("\nmemory of the states in fine-tuning (activations come on top)\n");
-    printf("  gradients=stack   %s: weights %s, momentum %s, gradients %s\n",
-           Bytes(weights + momentum + gradients).c_str(), Bytes(weights).c_str(),
+    const double all = weights + residual + momentum + gradients;
+    printf(
+        "\nmemory of the states in fine-tuning (critical features and activations come on top)\n");
+    printf("  gradients=stack   %s: weights %s, residual %s, momentum %s, gradients %s\n",
+           Bytes(all).c_str(), Bytes(weights).c_str(), Bytes(residual).c_str(),
            Bytes(momentum).c_str(), Bytes(gradients).c_str());
-    printf("  gradients=fused   %s: no gradients kept\n", Bytes(weights + momentum).c_str());
+    printf("  gradients=fused   %s: no gradients kept\n", Bytes(all - gradients).c_str());
     printf("  fp32 with Adam    %s for comparison\n",
            Bytes(static_cast<double>(summary.parameters) * 4 * kFloatBytes).c_str());
   }

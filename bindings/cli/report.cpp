@@ -34,12 +34,12 @@ json OrNull(const std::optional<double>& value) {
 
 void PrintMemory(const qft_session_metrics& metrics) {
   printf(
-      "memory   %s: weights %s, critical %s, momentum %s, gradients %s, activations %s, "
-      "workspace %s\n",
+      "memory   %s: weights %s, critical %s, residual %s, momentum %s, gradients %s, "
+      "activations %s, workspace %s\n",
       Bytes64(metrics.total_bytes).c_str(), Bytes64(metrics.weight_bytes).c_str(),
-      Bytes64(metrics.critical_bytes).c_str(), Bytes64(metrics.momentum_bytes).c_str(),
-      Bytes64(metrics.gradient_bytes).c_str(), Bytes64(metrics.activation_bytes).c_str(),
-      Bytes64(metrics.workspace_bytes).c_str());
+      Bytes64(metrics.critical_bytes).c_str(), Bytes64(metrics.residual_bytes).c_str(),
+      Bytes64(metrics.momentum_bytes).c_str(), Bytes64(metrics.gradient_bytes).c_str(),
+      Bytes64(metrics.activation_bytes).c_str(), Bytes64(metrics.workspace_bytes).c_str());
 }
 
 void PrintLoss(const json& summary) {
@@ -131,9 +131,10 @@ void PrintSummary(const json& summary, const RunFolder& folder) {
            summary.at("codes_changed").get<double>() * 100);
   }
   const json& bytes = summary.at("state_bytes");
-  printf("states          weights %s, critical %s, momentum %s, gradients %s\n",
+  printf("states          weights %s, critical %s, residual %s, momentum %s, gradients %s\n",
          Bytes64(bytes.at("weights")).c_str(), Bytes64(bytes.at("critical")).c_str(),
-         Bytes64(bytes.at("momentum")).c_str(), Bytes64(bytes.at("gradients")).c_str());
+         Bytes64(bytes.at("residual")).c_str(), Bytes64(bytes.at("momentum")).c_str(),
+         Bytes64(bytes.at("gradients")).c_str());
   printf("peak memory     %s\n", Bytes64(summary.at("peak_rss_bytes")).c_str());
   printf("run folder      %s\n", folder.root.c_str());
   fflush(stdout);

@@ -95,6 +95,7 @@ json StateBytes(const Session& session) {
   Call(qft_session_get_metrics, session.get(), &metrics);
   return {{"weights", metrics.weight_bytes},
           {"critical", metrics.critical_bytes},
+          {"residual", metrics.residual_bytes},
           {"momentum", metrics.momentum_bytes},
           {"gradients", metrics.gradient_bytes}};
 }
@@ -173,6 +174,8 @@ void Training::Record(const qft_step_result& result) {
                    {"codes_changed", Share(result.codes_changed, result.codes_total)},
                    {"codes_saturated", Share(result.codes_saturated, result.codes_total)},
                    {"rows_grown", result.rows_grown},
+                   {"updates_lost", Share(result.updates_lost, result.codes_total)},
+                   {"rounding_walk", result.rounding_walk},
                    {"skipped", result.skipped != 0},
                    {"state_bytes", state_bytes_}});
   progress_.Update("step", state_.step, steps_, Details(result));
@@ -209,10 +212,13 @@ std::optional<double> Training::EvaluateNow() {
   const auto evaluation = Evaluate(session_, batches, HeldOut(dataset_), &progress_);
   if (!evaluation) return std::nullopt;
   evaluation_seconds_ = evaluation->seconds;
+  double overlap = 0;
+  Call(qft_session_get_critical_overlap, session_.get(), &overlap);
   metrics_.Append({{"type", "eval"},
                    {"step", state_.step},
                    {"loss", evaluation->loss},
                    {"tokens", evaluation->tokens},
+                   {"critical_overlap", overlap},
                    {"seconds", evaluation->seconds}});
   progress_.Print(Format("step %lld: held-out loss %.4f", static_cast<long long>(state_.step),
                          evaluation->loss));

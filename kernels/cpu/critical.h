@@ -6,7 +6,7 @@
 
 namespace qft::QFT_ISA {
 
-// The decoded weights of the critical columns for outputs [column, column + columns):
+// The weights of the critical columns for outputs [column, column + columns):
 // weights[c * stride + j], zero up to the stride.
 void GatherCriticalWeights(const IntegerProblem& p, int64_t column, int64_t columns, int64_t stride,
                            float* weights);
@@ -15,7 +15,7 @@ void GatherCriticalWeights(const IntegerProblem& p, int64_t column, int64_t colu
 void AddCriticalRow(const float* values, const float* weights, int32_t count, int64_t stride,
                     int64_t columns, float* out);
 
-// The same for one output, from the codes.
+// The same for one output.
 float AddCriticalOutput(const IntegerProblem& p, int64_t row, int64_t column, float value);
 
 }  // namespace qft::QFT_ISA

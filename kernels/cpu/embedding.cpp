@@ -11,7 +11,7 @@ constexpr int64_t kColumnBlock = 64;
 }  // namespace
 
 void CpuEngine::EmbeddingForward(const int32_t* tokens, const Weight& table, const Matrix& y) {
-  if (!Supports(table)) return;
+  if (!SupportsDType(table.dtype)) return;
   const int64_t cols = y.cols;
   const RowTasks tasks(y.rows, cols);
   pool_.ParallelFor(tasks.count, [&](int64_t task, int) {
@@ -20,8 +20,7 @@ void CpuEngine::EmbeddingForward(const int32_t* tokens, const Weight& table, con
       if (token < 0 || token >= table.rows) return Fail("embedding: token outside the table");
       float* to = static_cast<float*>(y.data) + t * cols;
       if (table.dtype == DType::kI8) {
-        DecodeRow(static_cast<const int8_t*>(table.data) + token * cols, table.grid[token], cols,
-                  to);
+        DecodeRow(RowOfWeight(table, token), 0, cols, to);
       } else {
         std::memcpy(to, static_cast<const float*>(table.data) + token * cols,
                     static_cast<size_t>(cols) * sizeof(float));

@@ -113,18 +113,6 @@ char* CpuEngine::WorkerScratch(int worker, size_t bytes) {
   return scratch.data;
 }
 
-bool CpuEngine::Supports(const Weight& w) {
-  if (w.critical.count != 0) {
-    Fail("critical features are not supported by the cpu engine");
-    return false;
-  }
-  if (w.residual.bits != 0) {
-    Fail("residual planes are not supported by the cpu engine");
-    return false;
-  }
-  return SupportsDType(w.dtype);
-}
-
 bool CpuEngine::SupportsDType(DType dtype) {
   if (dtype == DType::kF32 || dtype == DType::kI8) return true;
   Fail(dtype == DType::kBF16 ? "bf16 operands are not supported by the cpu engine"

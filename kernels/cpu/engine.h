@@ -77,7 +77,7 @@ class CpuEngine final : public Engine {
                             const float* loss_weight, const float* row_max,
                             const float* row_sum) override;
 
-  void EncodeGradient(const float* values, Rounding rounding, const RandomStream& random,
+  void EncodeGradient(float* values, Rounding rounding, const RandomStream& random,
                       const StepState* step, const Gradient& out) override;
   void AccumulateGradient(const Gradient& gradient, float* values) override;
   void AddSquareSum(const Gradient& gradient, StepState* step) override;
@@ -101,10 +101,12 @@ class CpuEngine final : public Engine {
                     char* scratch);
   size_t IntegerPartScratch(const GemmShape& shape) const;
   void FloatMatmul(const FloatProblem& problem);
-  // Adds the columns of dw that belong to critical features of x.
-  void CriticalWeightGradient(const Operand& dy_t, const Operand& x, const Matrix& dw);
-  // Reports what an engine without critical features, residual planes and bf16 cannot do.
-  bool Supports(const Weight& w);
+  // The columns of dw [N, K] or dx [T, K] that belong to critical features: out[r, column c] +=
+  // dy.scale[r] * sum_i dy.code[r, i] * fl(critical[i, c] * fl(1 / divisors[i])), where divisors
+  // are what is folded into dy.
+  void AddCriticalColumns(const Operand& dy, const CriticalFeatures& critical,
+                          const float* divisors, const Matrix& out);
+  // Reports what this engine cannot do.
   bool SupportsDType(DType dtype);
 
   struct Scratch {

@@ -22,9 +22,24 @@ double SquareSumOfValues(const float* values, int64_t cols) {
   return sum;
 }
 
+// Moves the critical features of row r out of `values`.
+void TakeCritical(const CriticalFeatures& critical, int64_t r, float* values) {
+  for (int32_t i = 0; i < critical.count; ++i) {
+    float& value = values[critical.columns[i]];
+    critical.values[r * critical.count + i] = value;
+    value = 0.0f;
+  }
+}
+
+void AddCritical(const CriticalFeatures& critical, int64_t r, float* values) {
+  for (int32_t i = 0; i < critical.count; ++i) {
+    values[critical.columns[i]] += critical.values[r * critical.count + i];
+  }
+}
+
 }  // namespace
 
-void CpuEngine::EncodeGradient(const float* values, Rounding rounding, const RandomStream& random,
+void CpuEngine::EncodeGradient(float* values, Rounding rounding, const RandomStream& random,
                                const StepState* step, const Gradient& out) {
   if (!SupportsDType(out.dtype)) return;
   const RandomKeys keys = MakeRandomKeys(random.key, step != nullptr ? step->step : 0);
@@ -33,6 +48,7 @@ void CpuEngine::EncodeGradient(const float* values, Rounding rounding, const Ran
     for (int64_t r = tasks.Begin(task); r < tasks.End(task); ++r) {
       const int64_t offset = r * out.cols;
       if (out.dtype == DType::kI8) {
+        TakeCritical(out.critical, r, values + offset);
         QuantizeRowFolded(values + offset, nullptr, out.cols, rounding, keys, random.row_offset + r,
                           static_cast<int8_t*>(out.data) + offset, out.grid + r);
       } else {
@@ -53,6 +69,7 @@ void CpuEngine::AccumulateGradient(const Gradient& gradient, float* values) {
       if (gradient.dtype == DType::kI8) {
         AddDecodedRow(static_cast<const int8_t*>(gradient.data) + offset, gradient.grid[r],
                       gradient.cols, row);
+        AddCritical(gradient.critical, r, row);
       } else {
         const float* source = static_cast<const float*>(gradient.data) + offset;
         for (int64_t c = 0; c < gradient.cols; ++c) row[c] += source[c];
@@ -74,7 +91,9 @@ void CpuEngine::AddSquareSum(const Gradient& gradient, StepState* step) {
       row_sums[r] =
           gradient.dtype == DType::kI8
               ? SquareSumOfCodes(static_cast<const int8_t*>(gradient.data) + offset,
-                                 gradient.grid[r], gradient.cols)
+                                 gradient.grid[r], gradient.cols) +
+                    SquareSumOfValues(gradient.critical.values + r * gradient.critical.count,
+                                      gradient.critical.count)
               : SquareSumOfValues(static_cast<const float*>(gradient.data) + offset, gradient.cols);
     }
   });

@@ -1,3 +1,4 @@
+#include "kernels/cpu/decode_row.h"
 #include "kernels/cpu/engine.h"
 #include "kernels/cpu/quantize_folded.h"
 #include "kernels/cpu/row_tasks.h"
@@ -58,10 +59,6 @@ GradientRow RowOf(const Gradient& gradient, float gradient_factor, int64_t row) 
   return {nullptr, static_cast<const float*>(gradient.data) + offset, gradient_factor};
 }
 
-QFT_INLINE Int16 LoadCodesUpTo(const int8_t* p, int64_t count) {
-  return count >= kLanes ? LoadCodes(p) : LoadCodesPartial(p, count);
-}
-
 QFT_INLINE Float16 LoadGradient(const GradientRow& row, int64_t c, int64_t count) {
   const Float16 v = row.codes != nullptr ? ToFloat(LoadCodesUpTo(row.codes + c, count))
                                          : LoadUpTo(row.values + c, count);
@@ -76,24 +73,41 @@ QFT_INLINE Float16 Delta(const Lion& lion, Float16 w, Float16 m, Float16 g) {
   return Broadcast(lion.rate) * (sign + Broadcast(lion.weight_decay) * w);
 }
 
-QFT_INLINE Int16 ClampCodes(Int16 v) {
-  return -MaxInt(-MaxInt(v, BroadcastInt(-127)), BroadcastInt(-127));
+QFT_INLINE Int16 ClampSteps(Int16 v, int32_t top) {
+  return -MaxInt(-MaxInt(v, BroadcastInt(-top)), BroadcastInt(-top));
 }
 
 QFT_INLINE Float16 NextMomentum(const Lion& lion, Float16 m, Float16 g) {
   return Broadcast(lion.beta2) * m + Broadcast(lion.rest2) * g;
 }
 
+// The row's weights are whole steps: of the grid, or of a sixteenth of it with a residual plane.
 struct Row {
   int8_t* weight;
+  uint8_t* residual;  // nullptr: none
   float grid;
-  float inverse_grid;
+  float step;
+  float inverse_step;
+  int32_t top;  // steps that fit
   int8_t* momentum;
   float* momentum_grid;
   GradientRow gradient;
   int64_t index;
   int64_t cols;
-  int32_t* wide;  // new codes before they are known to fit, cols rounded up to kBlock
+  int32_t* wide;  // new steps before they are known to fit, cols rounded up to kBlock
+};
+
+QFT_INLINE Int16 LoadSteps(const Row& row, int64_t c) {
+  const Int16 codes = LoadCodesUpTo(row.weight + c, row.cols - c);
+  if (row.residual == nullptr) return codes;
+  return (codes << kResidualBits) + LoadResiduals(row.residual + c / 2);
+}
+
+// What an update did to a row besides moving its weights.
+struct Rounded {
+  Int16 largest = {};          // magnitude of the new steps
+  Int16 lost = {};             // counts, negated
+  Float16 square_errors = {};  // in steps
 };
 
 QFT_INLINE void BlockWords32(const RandomKeys& keys, const Row& row, int64_t c, uint32_t* words) {
@@ -133,30 +147,36 @@ QFT_INLINE void StoreMomentum(const Lion& lion, const Row& row, int64_t c, const
   }
 }
 
-QFT_INLINE Int16 MoveCodes(const Lion& lion, const Row& row, Int16 codes, Float16 delta,
-                           const uint32_t* words) {
-  const Float16 steps = delta * Broadcast(-row.inverse_grid);
-  const Float16 x = Max(Min(steps, Broadcast(kMaxMove)), Broadcast(-kMaxMove));
-  return codes + (lion.stochastic ? RoundStochastic32(x, LoadWords(words)) : RoundToInt(x));
+QFT_INLINE Int16 MoveSteps(const Lion& lion, const Row& row, Int16 steps, Float16 delta,
+                           const uint32_t* words, Rounded* rounded) {
+  const Float16 wanted = delta * Broadcast(-row.inverse_step);
+  const Float16 x = Max(Min(wanted, Broadcast(kMaxMove)), Broadcast(-kMaxMove));
+  const Int16 moved = lion.stochastic ? RoundStochastic32(x, LoadWords(words)) : RoundToInt(x);
+  const Float16 error = ToFloat(moved) - x;
+  rounded->square_errors = Fma(error, error, rounded->square_errors);
+  if (!lion.stochastic) {
+    rounded->lost += EqualInt(moved, BroadcastInt(0)) & Less(Broadcast(0.0f), Abs(x));
+  }
+  return steps + moved;
 }
 
-// Moves up to kBlock codes from column c into row.wide and renews their momentum; raises `largest`
-// to the largest magnitude of the new codes. Lanes past the row's end are zero and stay zero.
-QFT_INLINE void UpdateBlock(const Lion& lion, const Row& row, int64_t c, Int16* largest) {
+// Moves up to kBlock weights from column c into row.wide and renews their momentum. Lanes past the
+// row's end are zero and stay zero.
+QFT_INLINE void UpdateBlock(const Lion& lion, const Row& row, int64_t c, Rounded* rounded) {
   alignas(64) uint32_t words[kBlock];
   alignas(64) float next[kBlock];
   if (lion.stochastic) BlockWords32(lion.weight_keys, row, c, words);
-  const Float16 grid = Broadcast(row.grid);
+  const Float16 step = Broadcast(row.step);
   const Float16 momentum_grid = Broadcast(row.momentum_grid[c / kBlock]);
   Int16 absmax = {};
   for (int64_t i = 0; i < kBlock && c + i < row.cols; i += kLanes) {
     const int64_t count = row.cols - c - i;
-    const Int16 codes = LoadCodesUpTo(row.weight + c + i, count);
+    const Int16 steps = LoadSteps(row, c + i);
     const Float16 m = momentum_grid * ToFloat(LoadCodesUpTo(row.momentum + c + i, count));
     const Float16 g = LoadGradient(row.gradient, c + i, count);
-    const Float16 delta = Delta(lion, grid * ToFloat(codes), m, g);
-    const Int16 moved = MoveCodes(lion, row, codes, delta, words + i);
-    *largest = MaxInt(AbsInt(moved), *largest);
+    const Float16 delta = Delta(lion, step * ToFloat(steps), m, g);
+    const Int16 moved = MoveSteps(lion, row, steps, delta, words + i, rounded);
+    rounded->largest = MaxInt(AbsInt(moved), rounded->largest);
     StoreInt(row.wide + c + i, moved);
     const Float16 renewed = NextMomentum(lion, m, g);
     Store(next + i, renewed);
@@ -169,7 +189,7 @@ QFT_INLINE void UpdateBlock(const Lion& lion, const Row& row, int64_t c, Int16* 
 float GrowRow(const Lion& lion, const Row& row, int32_t largest) {
   float grown = row.grid * kGrowth;
   float ratio = row.grid / grown;
-  while (static_cast<float>(largest) * ratio > 127.0f) {
+  while (static_cast<float>(largest) * ratio > static_cast<float>(row.top)) {
     grown = grown * kGrowth;
     ratio = row.grid / grown;
   }
@@ -178,9 +198,9 @@ float GrowRow(const Lion& lion, const Row& row, int32_t largest) {
     if (lion.stochastic) BlockWords32(lion.regrow_keys, row, c, words);
     for (int64_t i = 0; i < kBlock && c + i < row.cols; i += kLanes) {
       const Float16 x = ToFloat(LoadInt(row.wide + c + i)) * Broadcast(ratio);
-      const Int16 codes =
-          ClampCodes(lion.stochastic ? RoundStochastic32(x, LoadWords(words + i)) : RoundToInt(x));
-      StoreInt(row.wide + c + i, codes);
+      const Int16 steps =
+          lion.stochastic ? RoundStochastic32(x, LoadWords(words + i)) : RoundToInt(x);
+      StoreInt(row.wide + c + i, ClampSteps(steps, row.top));
     }
   }
   return grown;
@@ -190,6 +210,8 @@ struct Counts {
   int64_t changed = 0;
   int64_t saturated = 0;
   int64_t grown = 0;
+  int64_t lost = 0;
+  int64_t square_sum = 0;  // see StepState
 };
 
 QFT_INLINE int64_t SumLanes(Int16 v) {
@@ -203,10 +225,14 @@ void StoreWeights(const Row& row, Counts* counts) {
   Int16 saturated = {};
   for (int64_t c = 0; c < row.cols; c += kLanes) {
     const int64_t count = row.cols - c;
-    const Int16 codes = LoadInt(row.wide + c);
+    const Int16 steps = LoadInt(row.wide + c);
+    const Int16 codes = row.residual == nullptr ? steps : CodeOfSteps(steps);
     changed += BroadcastInt(1) + EqualInt(codes, LoadCodesUpTo(row.weight + c, count));
     saturated -= EqualInt(AbsInt(codes), BroadcastInt(127));
     StoreCodesUpTo(row.weight + c, codes, count);
+    if (row.residual != nullptr) {
+      StoreResiduals(row.residual + c / 2, steps - (codes << kResidualBits));
+    }
   }
   counts->changed += SumLanes(changed);
   counts->saturated += SumLanes(saturated);
@@ -214,14 +240,18 @@ void StoreWeights(const Row& row, Counts* counts) {
 
 // Returns the row's grid.
 float UpdateRow(const Lion& lion, const Row& row, Counts* counts) {
-  Int16 largest = {};
-  for (int64_t c = 0; c < row.cols; c += kBlock) UpdateBlock(lion, row, c, &largest);
+  Rounded rounded;
+  for (int64_t c = 0; c < row.cols; c += kBlock) UpdateBlock(lion, row, c, &rounded);
   float grid = row.grid;
-  const int32_t largest_code = MaxLaneInt(largest);
-  if (largest_code > 127) {
-    grid = GrowRow(lion, row, largest_code);
+  const int32_t largest = MaxLaneInt(rounded.largest);
+  if (largest > row.top) {
+    grid = GrowRow(lion, row, largest);
     ++counts->grown;
   }
+  counts->lost -= SumLanes(rounded.lost);
+  const float unit =
+      row.residual == nullptr ? 0x1p24f : 0x1p24f / (kResidualSteps * kResidualSteps);
+  counts->square_sum += static_cast<int64_t>(Sum(rounded.square_errors) * unit);
   StoreWeights(row, counts);
   return grid;
 }
@@ -266,7 +296,7 @@ void AddCount(int64_t value, int64_t* total) {
 
 void CpuEngine::LionUpdate(const LionOptions& options, const Weight& w, const Momentum& m,
                            const Gradient& gradient, StepState* step) {
-  if (!Supports(w) || !SupportsDType(m.dtype) || !SupportsDType(gradient.dtype)) return;
+  if (!SupportsDType(w.dtype) || !SupportsDType(m.dtype) || !SupportsDType(gradient.dtype)) return;
   if (w.dtype != m.dtype) return Fail("lion update: weight and momentum differ in dtype");
   if (step->skip_update != 0) return;
   const Lion lion = MakeLion(options, *step);
@@ -286,9 +316,13 @@ void CpuEngine::LionUpdate(const LionOptions& options, const Weight& w, const Mo
         continue;
       }
       const Grid grid = UsableGrid(w.grid[r]);
+      const bool fine = w.residual != nullptr;
       const Row row{static_cast<int8_t*>(w.data) + offset,
+                    fine ? w.residual + r * ResidualBytes(w.cols) : nullptr,
                     grid.value,
-                    grid.inverse,
+                    fine ? grid.value / kResidualSteps : grid.value,
+                    fine ? grid.inverse * kResidualSteps : grid.inverse,
+                    fine ? 127 * kResidualSteps : 127,
                     static_cast<int8_t*>(m.data) + offset,
                     m.grid + r * blocks,
                     gradient_row,
@@ -297,10 +331,15 @@ void CpuEngine::LionUpdate(const LionOptions& options, const Weight& w, const Mo
                     wide};
       const float new_grid = UpdateRow(lion, row, &counts);
       if (new_grid != grid.value) w.grid[r] = new_grid;
+      const int64_t critical = r * w.critical.count;
+      UpdateValues(lion, {nullptr, gradient.critical.values + critical, lion.gradient_factor},
+                   w.critical.count, w.critical.values + critical, m.critical + critical);
     }
     AddCount(counts.changed, &step->codes_changed);
     AddCount(counts.saturated, &step->codes_saturated);
     AddCount(counts.grown, &step->rows_grown);
+    AddCount(counts.lost, &step->updates_lost);
+    AddCount(counts.square_sum, &step->rounding_square_sum);
   });
 }
 

@@ -22,18 +22,19 @@ struct IntegerProblem {
   const float* column_scale;  // nullptr: ones
   float* out;
   bool accumulate;
-  CriticalFeatures critical;  // of a, added where b_transposed; see Engine::MatmulForward
+  // Of a, and b's values at them [n, count]; added where b_transposed, see Engine::MatmulForward.
+  CriticalFeatures critical;
+  const float* critical_weights = nullptr;
 };
 
-// The same in fp32 without scales. b holds values, or codes with one grid a row as b is stored.
+// The same in fp32 without scales. b holds values, or is an INT8 weight.
 struct FloatProblem {
   int64_t m;
   int64_t n;
   int64_t k;
   const float* a;
-  const float* b_values;  // nullptr: codes
-  const int8_t* b_codes;
-  const float* b_grid;
+  const float* b_values;  // nullptr: b_weight
+  const Weight* b_weight;
   bool b_transposed;
   float* out;
   bool accumulate;

@@ -18,9 +18,8 @@ void DecodePart(const FloatProblem& p, const Tile& tile, int64_t k, int64_t dept
   const int64_t rows = p.b_transposed ? tile.columns : depth;
   const int64_t column = p.b_transposed ? k : tile.column;
   const int64_t columns = p.b_transposed ? depth : tile.columns;
-  const int64_t stride = p.b_transposed ? p.k : p.n;
   for (int64_t r = 0; r < rows; ++r) {
-    DecodeRow(p.b_codes + (row + r) * stride + column, p.b_grid[row + r], columns, out + r * ldb);
+    DecodeRow(RowOfWeight(*p.b_weight, row + r), column, columns, out + r * ldb);
   }
 }
 

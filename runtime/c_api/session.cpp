@@ -63,6 +63,8 @@ qft_step_result ResultOf(const qft::StepResult& in) {
   out.rows_grown = in.rows_grown;
   out.skipped = in.skipped ? 1 : 0;
   out.seconds = in.seconds;
+  out.updates_lost = in.updates_lost;
+  out.rounding_walk = in.rounding_walk;
   return out;
 }
 
@@ -238,7 +240,18 @@ qft_status qft_session_get_metrics(const qft_session* session, qft_session_metri
     out.activation_bytes = bytes(qft::Purpose::kActivations);
     out.workspace_bytes = bytes(qft::Purpose::kWorkspace);
     out.total_bytes = plan.total_bytes;
+    out.residual_bytes = bytes(qft::Purpose::kResidual);
     return qft::WriteStruct("metrics", metrics, out);
+  });
+}
+
+qft_status qft_session_get_critical_overlap(qft_session* session, double* share,
+                                            qft_error** error) {
+  return qft::Guard(error, [&]() -> Status {
+    QFT_RETURN_IF_ERROR(qft::RequireNotNull("share", share));
+    QFT_ASSIGN_OR_RETURN(const auto object, Exclusive<SessionObject>::Lock(session));
+    QFT_ASSIGN_OR_RETURN(*share, object->get().CriticalOverlap());
+    return absl::OkStatus();
   });
 }
 

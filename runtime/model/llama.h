@@ -24,10 +24,6 @@ class GradientAccumulators {
   ~GradientAccumulators() = default;
 };
 
-// Where matmul operands with critical features of their own arise, four a block and the head's.
-enum class Site { kAttention = 0, kO = 1, kMlp = 2, kDown = 3 };
-inline constexpr int kSitesPerBlock = 4;
-
 struct Llama {
   Engine* engine = nullptr;
   const ModelConfig* config = nullptr;

@@ -44,6 +44,20 @@ LlamaTensors MakeLlamaTensors(const ModelConfig& config) {
   return tensors;
 }
 
+int SiteOf(const LlamaTensors& tensors, int tensor) {
+  const int blocks = static_cast<int>(tensors.blocks.size());
+  if (tensor == tensors.head) return kSitesPerBlock * blocks;
+  for (int b = 0; b < blocks; ++b) {
+    const LlamaBlockTensors& w = tensors.blocks[b];
+    const auto at = [b](Site site) { return kSitesPerBlock * b + static_cast<int>(site); };
+    if (tensor == w.q || tensor == w.k || tensor == w.v) return at(Site::kAttention);
+    if (tensor == w.o) return at(Site::kO);
+    if (tensor == w.gate || tensor == w.up) return at(Site::kMlp);
+    if (tensor == w.down) return at(Site::kDown);
+  }
+  return -1;
+}
+
 std::vector<int> BackwardOrder(const LlamaBlockTensors& block) {
   return {block.down, block.gate, block.up, block.mlp_norm,      block.o,
           block.q,    block.k,    block.v,  block.attention_norm};

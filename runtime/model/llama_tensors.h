@@ -26,6 +26,14 @@ struct LlamaTensors {
 
 LlamaTensors MakeLlamaTensors(const ModelConfig& config);
 
+// Where matmul operands with critical features of their own arise, four a block and the head's.
+enum class Site { kAttention = 0, kO = 1, kMlp = 2, kDown = 3 };
+inline constexpr int kSitesPerBlock = 4;
+
+// The site whose operand a tensor is multiplied with: kSitesPerBlock * block + site, after the
+// blocks the head's; -1: it is not part of a matmul.
+int SiteOf(const LlamaTensors& tensors, int tensor);
+
 // The tensors of one block in the order in which backward finishes their gradients.
 std::vector<int> BackwardOrder(const LlamaBlockTensors& block);
 

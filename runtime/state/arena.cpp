@@ -15,6 +15,8 @@ const char* PurposeName(Purpose purpose) {
       return "weights";
     case Purpose::kCritical:
       return "critical";
+    case Purpose::kResidual:
+      return "residual";
     case Purpose::kMomentum:
       return "momentum";
     case Purpose::kGradients:

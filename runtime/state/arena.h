@@ -13,8 +13,16 @@
 
 namespace qft {
 
-enum class Purpose { kWeights, kCritical, kMomentum, kGradients, kActivations, kWorkspace };
-inline constexpr int kPurposes = 6;
+enum class Purpose {
+  kWeights,
+  kCritical,
+  kResidual,
+  kMomentum,
+  kGradients,
+  kActivations,
+  kWorkspace
+};
+inline constexpr int kPurposes = 7;
 const char* PurposeName(Purpose purpose);
 
 class Arena {

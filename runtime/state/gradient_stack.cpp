@@ -15,12 +15,17 @@ int64_t DataBytes(const TensorSpec& spec, bool codes) {
   return Align(spec.elements() * static_cast<int64_t>(codes ? 1 : sizeof(float)));
 }
 
+int64_t FloatBytes(int64_t count) {
+  return Align(count * static_cast<int64_t>(sizeof(float)));
+}
+
 }  // namespace
 
-int64_t GradientStack::EntryBytes(const TensorSpec& spec, bool int8_states) {
-  const bool codes = spec.quantised && int8_states;
-  const int64_t grid = codes ? Align(spec.rows * static_cast<int64_t>(sizeof(float))) : 0;
-  return DataBytes(spec, codes) + grid;
+int64_t GradientStack::EntryBytes(const TensorSpec& spec, const StateFormat& format) {
+  const bool codes = spec.quantised && format.int8;
+  if (!codes) return DataBytes(spec, codes);
+  return DataBytes(spec, codes) + FloatBytes(spec.rows) +
+         FloatBytes(spec.rows * format.critical_count);
 }
 
 void GradientStack::Allocate(int64_t capacity_bytes, int capacity_entries, Arena& arena) {
@@ -30,8 +35,8 @@ void GradientStack::Allocate(int64_t capacity_bytes, int capacity_entries, Arena
   offsets_.reserve(capacity_entries);
 }
 
-StackEntry& GradientStack::Push(int tensor, const TensorSpec& spec, bool int8_states) {
-  const bool codes = spec.quantised && int8_states;
+StackEntry& GradientStack::Push(int tensor, const TensorSpec& spec, const StateFormat& format) {
+  const bool codes = spec.quantised && format.int8;
   StackEntry entry;
   entry.tensor = tensor;
   Gradient& gradient = entry.gradient;
@@ -39,9 +44,15 @@ StackEntry& GradientStack::Push(int tensor, const TensorSpec& spec, bool int8_st
   gradient.rows = spec.rows;
   gradient.cols = spec.cols;
   gradient.data = memory_ + top_;
-  if (codes) gradient.grid = reinterpret_cast<float*>(memory_ + top_ + DataBytes(spec, codes));
+  if (codes) {
+    char* grid = memory_ + top_ + DataBytes(spec, codes);
+    gradient.grid = reinterpret_cast<float*>(grid);
+    gradient.critical = {format.critical_columns,
+                         reinterpret_cast<float*>(grid + FloatBytes(spec.rows)),
+                         format.critical_count};
+  }
   offsets_.push_back(top_);
-  top_ += EntryBytes(spec, int8_states);
+  top_ += EntryBytes(spec, format);
   assert(top_ <= capacity_);
   entries_.push_back(entry);
   return entries_.back();
@@ -73,6 +84,7 @@ Gradient GradientRows(const Gradient& gradient, int64_t row_begin, int64_t row_c
   const int64_t element = gradient.dtype == DType::kI8 ? 1 : sizeof(float);
   rows.data = static_cast<char*>(gradient.data) + row_begin * gradient.cols * element;
   if (gradient.grid != nullptr) rows.grid = gradient.grid + row_begin;
+  rows.critical.values = gradient.critical.values + row_begin * gradient.critical.count;
   rows.rows = row_count;
   return rows;
 }

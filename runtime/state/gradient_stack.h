@@ -7,7 +7,7 @@
 
 #include "kernels/ops.h"
 #include "runtime/state/arena.h"
-#include "runtime/state/tensor_table.h"
+#include "runtime/state/tensor_state.h"
 
 namespace qft {
 
@@ -19,13 +19,13 @@ struct StackEntry {
 class GradientStack {
  public:
   // Bytes that an entry for this tensor takes.
-  static int64_t EntryBytes(const TensorSpec& spec, bool int8_states);
+  static int64_t EntryBytes(const TensorSpec& spec, const StateFormat& format);
 
   // Room for `capacity_bytes` of entries, at most `capacity_entries` of them.
   void Allocate(int64_t capacity_bytes, int capacity_entries, Arena& arena);
 
   // Makes room on top for the gradient of a tensor; its contents are undefined.
-  StackEntry& Push(int tensor, const TensorSpec& spec, bool int8_states);
+  StackEntry& Push(int tensor, const TensorSpec& spec, const StateFormat& format);
   // Takes the top entry away. Its memory stays valid until the next push.
   StackEntry Pop();
 

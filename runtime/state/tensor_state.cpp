@@ -2,21 +2,29 @@
 
 namespace qft {
 
-TensorState AllocateTensorState(const TensorSpec& spec, bool trainable, bool int8_states,
+TensorState AllocateTensorState(const TensorSpec& spec, bool trainable, const StateFormat& format,
                                 Arena& arena) {
   TensorState state;
   Weight& weight = state.weight;
   Momentum& momentum = state.momentum;
   weight.rows = spec.rows;
   weight.cols = spec.cols;
-  if (spec.quantised && int8_states) {
+  if (spec.quantised && format.int8) {
     weight.dtype = momentum.dtype = DType::kI8;
     weight.data = arena.Allocate(Purpose::kWeights, spec.elements());
     weight.grid = arena.Allocate<float>(Purpose::kWeights, spec.rows);
+    const int64_t critical = spec.rows * format.critical_count;
+    weight.critical = {format.critical_columns, arena.Allocate<float>(Purpose::kCritical, critical),
+                       format.critical_count};
+    if (format.residual) {
+      weight.residual =
+          arena.Allocate<uint8_t>(Purpose::kResidual, spec.rows * ResidualBytes(spec.cols));
+    }
     if (trainable) {
       momentum.data = arena.Allocate(Purpose::kMomentum, spec.elements());
       momentum.grid =
           arena.Allocate<float>(Purpose::kMomentum, spec.rows * MomentumBlocks(spec.cols));
+      momentum.critical = arena.Allocate<float>(Purpose::kCritical, critical);
     }
   } else {
     weight.dtype = momentum.dtype = DType::kF32;
@@ -31,6 +39,10 @@ Weight WeightRows(const Weight& weight, int64_t row_begin, int64_t row_count) {
   const int64_t element = weight.dtype == DType::kI8 ? 1 : sizeof(float);
   rows.data = static_cast<char*>(weight.data) + row_begin * weight.cols * element;
   if (weight.grid != nullptr) rows.grid = weight.grid + row_begin;
+  rows.critical.values = weight.critical.values + row_begin * weight.critical.count;
+  if (weight.residual != nullptr) {
+    rows.residual = weight.residual + row_begin * ResidualBytes(weight.cols);
+  }
   rows.rows = row_count;
   return rows;
 }

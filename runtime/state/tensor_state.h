@@ -19,9 +19,17 @@ inline int64_t MomentumBlocks(int64_t cols) {
   return (cols + kMomentumBlock - 1) / kMomentumBlock;
 }
 
-// Allocates the weight, and the momentum if the tensor trains. `int8_states`: quantised tensors get
-// codes and grids, otherwise everything is fp32.
-TensorState AllocateTensorState(const TensorSpec& spec, bool trainable, bool int8_states,
+// How quantised tensors are held.
+struct StateFormat {
+  bool int8 = true;       // codes and grids; otherwise everything is fp32
+  bool residual = false;  // with a residual plane
+  // Of this tensor's input features; values are the state's own.
+  const int32_t* critical_columns = nullptr;
+  int32_t critical_count = 0;
+};
+
+// Allocates the weight, and the momentum if the tensor trains.
+TensorState AllocateTensorState(const TensorSpec& spec, bool trainable, const StateFormat& format,
                                 Arena& arena);
 
 // A block of rows of a weight, as a weight.

@@ -33,7 +33,7 @@ TEST(SessionConfig, DescriptionDefaultsAndJsonAgree) {
                                          "accumulation", "recompute", "mode", "rounding", "beta1",
                                          "beta2", "weight_decay", "clip_norm", "seed",
                                          "micro_batch_tokens", "micro_batches", "memory_limit",
-                                         "critical_features"}));
+                                         "critical_features", "residual_bits"}));
   EXPECT_EQ(defaults.size(), keys.size() + 1);
   EXPECT_EQ(defaults.at("groups"), Json::array());
 }

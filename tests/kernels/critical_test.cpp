@@ -125,6 +125,7 @@ TEST(Critical, ForwardIsTheContract) {
       const std::vector<float> grid = random.Scales(size.outputs, 0.02f);
       const std::vector<float> initial = random.Floats(size.tokens * size.outputs);
       const size_t count = size.columns.size();
+      const std::vector<float> critical = random.Floats(size.outputs * static_cast<int64_t>(count));
       std::vector<float> expected;
       for (int64_t t = 0; t < size.tokens; ++t) {
         for (int64_t n = 0; n < size.outputs; ++n) {
@@ -138,9 +139,8 @@ TEST(Critical, ForwardIsTheContract) {
           float y = scale * static_cast<float>(sum);
           if (accumulate) y = initial[static_cast<size_t>(t * size.outputs + n)] + y;
           for (size_t c = 0; c < count; ++c) {
-            const int8_t code = w[static_cast<size_t>(n * size.inputs + size.columns[c])];
-            const float weight = grid[static_cast<size_t>(n)] * static_cast<float>(code);
-            y = std::fma(x.values[token * count + c], weight, y);
+            y = std::fma(x.values[token * count + c], critical[static_cast<size_t>(n) * count + c],
+                         y);
           }
           expected.push_back(y);
         }
@@ -152,16 +152,21 @@ TEST(Critical, ForwardIsTheContract) {
         const EngineArray<int32_t> columns(engine, size.columns);
         const EngineArray<int8_t> weight(engine, w);
         const EngineArray<float> weight_grid(engine, grid);
+        const EngineArray<float> weight_values(engine, critical);
         const EngineArray<float> y(engine, initial);
-        engine.MatmulForward(
-            {codes.data(),
-             scales.data(),
-             DType::kI8,
-             size.tokens,
-             size.inputs,
-             {columns.data(), values.data(), static_cast<int32_t>(count)}},
-            {weight.data(), weight_grid.data(), DType::kI8, size.outputs, size.inputs},
-            {y.data(), DType::kF32, size.tokens, size.outputs}, accumulate);
+        engine.MatmulForward({codes.data(),
+                              scales.data(),
+                              DType::kI8,
+                              size.tokens,
+                              size.inputs,
+                              {columns.data(), values.data(), static_cast<int32_t>(count)}},
+                             {weight.data(),
+                              weight_grid.data(),
+                              DType::kI8,
+                              size.outputs,
+                              size.inputs,
+                              {columns.data(), weight_values.data(), static_cast<int32_t>(count)}},
+                             {y.data(), DType::kF32, size.tokens, size.outputs}, accumulate);
         EXPECT_EQ(y.Read(), expected);
         Outputs outputs;
         outputs.Add(y);
@@ -224,6 +229,141 @@ TEST(Critical, WeightGradientIsTheContract) {
       }
       Outputs outputs;
       outputs.Add(dw);
+      return outputs;
+    });
+  }
+}
+
+TEST(Critical, InputGradientIsTheContract) {
+  for (const Size& size : Sizes()) {
+    for (const bool accumulate : {false, true}) {
+      TestRandom random(4);
+      const std::vector<int8_t> dy = random.Codes(size.tokens * size.outputs);
+      const std::vector<float> dy_scales = random.Scales(size.tokens, 0.03f);
+      std::vector<int8_t> w = random.Codes(size.outputs * size.inputs);
+      for (int64_t n = 0; n < size.outputs; ++n) {
+        for (const int32_t c : size.columns) w[static_cast<size_t>(n * size.inputs + c)] = 0;
+      }
+      const std::vector<float> grid = random.Scales(size.outputs, 0.02f);
+      const size_t count = size.columns.size();
+      const std::vector<float> critical = random.Floats(size.outputs * static_cast<int64_t>(count));
+      const std::vector<float> initial = random.Floats(size.tokens * size.inputs);
+      ExpectSameEverywhere([&](Engine& engine) {
+        const EngineArray<int8_t> gradient(engine, dy);
+        const EngineArray<float> scales(engine, dy_scales);
+        const EngineArray<int8_t> codes(engine, w);
+        const EngineArray<float> weight_grid(engine, grid);
+        const EngineArray<float> values(engine, critical);
+        const EngineArray<int32_t> columns(engine, size.columns);
+        const EngineArray<float> dx(engine, initial);
+        engine.MatmulInputGradient(
+            {gradient.data(), scales.data(), DType::kI8, size.tokens, size.outputs},
+            {codes.data(),
+             weight_grid.data(),
+             DType::kI8,
+             size.outputs,
+             size.inputs,
+             {columns.data(), values.data(), static_cast<int32_t>(count)}},
+            {dx.data(), DType::kF32, size.tokens, size.inputs}, accumulate);
+        const std::vector<float> got = dx.Read();
+        for (int64_t t = 0; t < size.tokens; ++t) {
+          for (size_t c = 0; c < count; ++c) {
+            std::vector<float> a, b;
+            for (int64_t n = 0; n < size.outputs; ++n) {
+              const size_t output = static_cast<size_t>(n);
+              a.push_back(static_cast<float>(dy[static_cast<size_t>(t * size.outputs + n)]));
+              b.push_back(critical[output * count + c] * (1.0f / grid[output]));
+            }
+            const auto at = static_cast<size_t>(t * size.inputs + size.columns[c]);
+            const float sum = dy_scales[static_cast<size_t>(t)] * LaneSum(a, b);
+            EXPECT_EQ(got[at], accumulate ? initial[at] + sum : sum);
+          }
+        }
+        Outputs outputs;
+        outputs.Add(dx);
+        return outputs;
+      });
+    }
+  }
+}
+
+TEST(Critical, OperandsThatDifferInThemAreRefused) {
+  const EnginePointer engine(CreateCpuEngine(1));
+  const EngineArray<int8_t> codes(*engine, 64);
+  const EngineArray<float> floats(*engine, 64);
+  const EngineArray<int32_t> columns(*engine, std::vector<int32_t>{0});
+  engine->MatmulForward(
+      {codes.data(), floats.data(), DType::kI8, 2, 32},
+      {codes.data(), floats.data(), DType::kI8, 2, 32, {columns.data(), floats.data(), 1}},
+      {floats.data(), DType::kF32, 2, 2}, false);
+  EXPECT_STREQ(engine->Synchronize(), "the matmul's operands differ in their critical features");
+}
+
+// Values far above the others set no grid, come back as they were, and leave no code behind.
+TEST(Critical, WeightsAndGradientsKeepThemApart) {
+  for (const bool fine : {false, true}) {
+    const Size size{9, 1, 70, {0, 15, 16, 69}};
+    TestRandom random(5);
+    const std::vector<float> values = OutlierRows(size, random);
+    std::vector<float> ordinary = values;
+    for (int64_t r = 0; r < size.tokens; ++r) {
+      for (const int32_t c : size.columns) ordinary[static_cast<size_t>(r * 70 + c)] = 0;
+    }
+    ExpectSameEverywhere([&](Engine& engine) {
+      const EngineArray<int32_t> columns(engine, size.columns);
+      const EngineArray<int8_t> codes(engine, 9 * 70);
+      const EngineArray<int8_t> plain_codes(engine, 9 * 70);
+      const EngineArray<float> grid(engine, 9);
+      const EngineArray<float> plain_grid(engine, 9);
+      const EngineArray<float> critical(engine, 9 * 4);
+      const EngineArray<uint8_t> residual(engine, 9 * ResidualBytes(70));
+      const EngineArray<uint8_t> plain_residual(engine, 9 * ResidualBytes(70));
+      const EngineArray<float> decoded(engine, 9 * 70);
+      const CriticalFeatures features{columns.data(), critical.data(), 4};
+      const Weight w{
+          codes.data(), grid.data(), DType::kI8, 9, 70, features, fine ? residual.data() : nullptr};
+      engine.EncodeWeight(values.data(), w);
+      engine.EncodeWeight(ordinary.data(), {plain_codes.data(),
+                                            plain_grid.data(),
+                                            DType::kI8,
+                                            9,
+                                            70,
+                                            {},
+                                            fine ? plain_residual.data() : nullptr});
+      EXPECT_EQ(codes.Read(), plain_codes.Read());
+      EXPECT_EQ(residual.Read(), plain_residual.Read());
+      EXPECT_EQ(grid.Read(), plain_grid.Read());
+      engine.DecodeWeight(w, 0, 9, decoded.data());
+      const std::vector<float> got = decoded.Read();
+      for (size_t i = 0; i < got.size(); ++i) {
+        if (IsCritical(size, static_cast<int64_t>(i % 70))) {
+          EXPECT_EQ(got[i], values[i]);
+        } else {
+          const float step = plain_grid.Read()[i / 70] / (fine ? 16.0f : 1.0f);
+          EXPECT_NEAR(got[i], values[i], 0.5001f * step);
+        }
+      }
+      const EngineArray<float> sum(engine, values);
+      const Gradient gradient{plain_codes.data(), plain_grid.data(), DType::kI8, 9, 70, features};
+      engine.EncodeGradient(sum.data(), Rounding::kNearest, {}, nullptr, gradient);
+      EXPECT_EQ(sum.Read(), ordinary);
+      StepState step;
+      engine.AddSquareSum(gradient, &step);
+      engine.Fill(sum.data(), 0, 9 * 70 * sizeof(float));
+      engine.AccumulateGradient(gradient, sum.data());
+      double squares = 0;
+      for (const float value : sum.Read()) squares += static_cast<double>(value) * value;
+      EXPECT_NEAR(step.gradient_square_sum, squares, 1e-6 * squares);
+      for (size_t i = 0; i < values.size(); ++i) {
+        if (!IsCritical(size, static_cast<int64_t>(i % 70))) continue;
+        EXPECT_EQ(sum.Read()[i], values[i]);
+      }
+      Outputs outputs;
+      outputs.Add(codes);
+      outputs.Add(grid);
+      outputs.Add(critical);
+      outputs.Add(residual);
+      outputs.Add(sum);
       return outputs;
     });
   }

@@ -18,6 +18,11 @@ struct State {
   std::vector<int8_t> gradient;
   std::vector<float> gradient_grid;
   std::vector<float> gradient_values;  // used instead of codes when not empty
+  std::vector<int8_t> residual;        // by element, empty: no residual plane
+  std::vector<int32_t> columns;        // critical features
+  std::vector<float> critical;
+  std::vector<float> critical_momentum;
+  std::vector<float> critical_gradient;
   StepState step;
 
   int64_t Blocks() const { return (cols + kMomentumBlock - 1) / kMomentumBlock; }
@@ -25,7 +30,9 @@ struct State {
 
 State MakeState(int64_t rows, int64_t cols, int largest_code = 120) {
   TestRandom random(static_cast<uint64_t>(rows * 31 + cols));
-  State s{rows, cols, {}, {}, {}, {}, {}, {}, {}, {}};
+  State s{};
+  s.rows = rows;
+  s.cols = cols;
   s.codes = random.Codes(rows * cols, largest_code);
   s.grid = random.Scales(rows, 1e-3f);
   s.momentum = random.Codes(rows * cols);
@@ -37,6 +44,57 @@ State MakeState(int64_t rows, int64_t cols, int largest_code = 120) {
   s.step.gradient_scale = 0.5f;
   s.step.clip_factor = 0.25f;
   return s;
+}
+
+void AddResidual(State& s) {
+  TestRandom random(77);
+  for (const int8_t code : random.Codes(s.rows * s.cols)) {
+    s.residual.push_back(static_cast<int8_t>((code & 15) - 8));
+  }
+}
+
+void AddCritical(State& s, std::vector<int32_t> columns) {
+  TestRandom random(78);
+  const auto count = s.rows * static_cast<int64_t>(columns.size());
+  s.critical = random.Floats(count);
+  s.critical_momentum = random.Floats(count, 0.01f);
+  s.critical_gradient = random.Floats(count, 0.01f);
+  for (int64_t r = 0; r < s.rows; ++r) {
+    for (const int32_t c : columns) {
+      const auto i = static_cast<size_t>(r * s.cols + c);
+      s.codes[i] = s.momentum[i] = s.gradient[i] = 0;
+      if (!s.residual.empty()) s.residual[i] = 0;
+    }
+  }
+  s.columns = std::move(columns);
+}
+
+// The plane's layout, as ops.h has it.
+size_t PlaneByte(const State& s, int64_t r, int64_t c) {
+  return static_cast<size_t>(r * ResidualBytes(s.cols) + c / 16 * 8 + c % 8);
+}
+
+std::vector<uint8_t> Pack(const State& s) {
+  if (s.residual.empty()) return {};
+  std::vector<uint8_t> plane(static_cast<size_t>(s.rows * ResidualBytes(s.cols)));
+  for (int64_t r = 0; r < s.rows; ++r) {
+    for (int64_t c = 0; c < s.cols; ++c) {
+      const int bits = s.residual[static_cast<size_t>(r * s.cols + c)] & 15;
+      plane[PlaneByte(s, r, c)] |= static_cast<uint8_t>(c % 16 < 8 ? bits : bits << 4);
+    }
+  }
+  return plane;
+}
+
+void Unpack(const std::vector<uint8_t>& plane, State& s) {
+  for (int64_t r = 0; !s.residual.empty() && r < s.rows; ++r) {
+    for (int64_t c = 0; c < s.cols; ++c) {
+      const int byte = plane[PlaneByte(s, r, c)];
+      const int bits = c % 16 < 8 ? byte & 15 : byte >> 4;
+      s.residual[static_cast<size_t>(r * s.cols + c)] =
+          static_cast<int8_t>(bits < 8 ? bits : bits - 16);
+    }
+  }
 }
 
 LionOptions MakeOptions(Rounding rounding = Rounding::kStochastic) {
@@ -59,13 +117,32 @@ State Update(Engine& engine, const LionOptions& options, const State& before) {
   const EngineArray<int8_t> gradient(engine, before.gradient);
   const EngineArray<float> gradient_grid(engine, before.gradient_grid);
   const EngineArray<float> gradient_values(engine, before.gradient_values);
+  const EngineArray<uint8_t> plane(engine, Pack(before));
+  const EngineArray<int32_t> columns(engine, before.columns);
+  const EngineArray<float> critical(engine, before.critical);
+  const EngineArray<float> critical_momentum(engine, before.critical_momentum);
+  const EngineArray<float> critical_gradient(engine, before.critical_gradient);
   const bool coded = before.gradient_values.empty();
-  engine.LionUpdate(
-      options, {codes.data(), grid.data(), DType::kI8, before.rows, before.cols},
-      {momentum.data(), momentum_grid.data(), DType::kI8},
-      {coded ? static_cast<void*>(gradient.data()) : gradient_values.data(), gradient_grid.data(),
-       coded ? DType::kI8 : DType::kF32, before.rows, before.cols},
-      &after.step);
+  const auto count = static_cast<int32_t>(before.columns.size());
+  engine.LionUpdate(options,
+                    {codes.data(),
+                     grid.data(),
+                     DType::kI8,
+                     before.rows,
+                     before.cols,
+                     {columns.data(), critical.data(), count},
+                     before.residual.empty() ? nullptr : plane.data()},
+                    {momentum.data(), momentum_grid.data(), DType::kI8, critical_momentum.data()},
+                    {coded ? static_cast<void*>(gradient.data()) : gradient_values.data(),
+                     gradient_grid.data(),
+                     coded ? DType::kI8 : DType::kF32,
+                     before.rows,
+                     before.cols,
+                     {columns.data(), critical_gradient.data(), count}},
+                    &after.step);
+  Unpack(plane.Read(), after);
+  after.critical = critical.Read();
+  after.critical_momentum = critical_momentum.Read();
   after.codes = codes.Read();
   after.grid = grid.Read();
   after.momentum = momentum.Read();
@@ -79,8 +156,12 @@ Outputs OutputsOf(const State& s) {
   outputs.AddValues(s.grid);
   outputs.AddValues(s.momentum);
   outputs.AddValues(s.momentum_grid);
-  outputs.AddValues(
-      std::vector<int64_t>{s.step.codes_changed, s.step.codes_saturated, s.step.rows_grown});
+  outputs.AddValues(s.residual);
+  outputs.AddValues(s.critical);
+  outputs.AddValues(s.critical_momentum);
+  outputs.AddValues(std::vector<int64_t>{s.step.codes_changed, s.step.codes_saturated,
+                                         s.step.rows_grown, s.step.updates_lost,
+                                         s.step.rounding_square_sum});
   return outputs;
 }
 
@@ -109,14 +190,34 @@ int Round16(float x, Rounding rounding, uint32_t random) {
   return static_cast<int>((static_cast<int64_t>(std::nearbyintf(x * 65536.0f)) + random) >> 16);
 }
 
-// The contract, an element at a time.
+float SignOfLion(const LionOptions& options, float m, float g) {
+  const float blend = options.beta1 * m + (1.0f - options.beta1) * g;
+  return blend > 0 ? 1.0f : blend < 0 ? -1.0f : 0.0f;
+}
+
+void ReferenceCritical(const LionOptions& options, State& s) {
+  const float rate = s.step.learning_rate * options.learning_rate_factor;
+  for (size_t i = 0; i < s.critical.size(); ++i) {
+    const float g = s.step.gradient_scale * s.step.clip_factor * s.critical_gradient[i];
+    const float m = s.critical_momentum[i];
+    const float w = s.critical[i];
+    s.critical[i] = w - rate * (SignOfLion(options, m, g) + options.weight_decay * w);
+    s.critical_momentum[i] = options.beta2 * m + (1.0f - options.beta2) * g;
+  }
+}
+
+// The contract, an element at a time. Weights are whole steps: sixteenths of the grid where there
+// is a residual plane.
 State Reference(const LionOptions& options, const State& before) {
   State s = before;
   const float rate = s.step.learning_rate * options.learning_rate_factor;
   const float gradient_factor = s.step.gradient_scale * s.step.clip_factor;
   for (int64_t r = 0; r < s.rows; ++r) {
     const float grid = s.grid[static_cast<size_t>(r)];
-    const float inverse = 1.0f / grid;
+    const int steps_per_grid = s.residual.empty() ? 1 : 16;
+    const float inverse = 1.0f / grid * static_cast<float>(steps_per_grid);
+    const int top = 127 * steps_per_grid;
+    double square_errors = 0;
     std::vector<int> moved(static_cast<size_t>(s.cols));
     std::vector<float> momentum(static_cast<size_t>(s.cols));
     int largest = 0;
@@ -128,37 +229,47 @@ State Reference(const LionOptions& options, const State& before) {
               : gradient_factor * s.gradient_values[i];
       const float m =
           s.momentum_grid[static_cast<size_t>(r * s.Blocks() + c / kMomentumBlock)] * s.momentum[i];
-      const float w = grid * s.codes[i];
-      const float blend = options.beta1 * m + (1.0f - options.beta1) * g;
-      const float sign = blend > 0 ? 1.0f : blend < 0 ? -1.0f : 0.0f;
-      const float delta = rate * (sign + options.weight_decay * w);
+      const int steps = s.residual.empty() ? s.codes[i] : 16 * s.codes[i] + s.residual[i];
+      const float w = grid / static_cast<float>(steps_per_grid) * static_cast<float>(steps);
+      const float delta = rate * (SignOfLion(options, m, g) + options.weight_decay * w);
       const uint32_t random = Random32(options.weight_key, s.step.step, r, s.cols, c);
-      moved[static_cast<size_t>(c)] =
-          s.codes[i] + Round32(delta * -inverse, options.rounding, random);
+      const float wanted = delta * -inverse;
+      const int move = Round32(wanted, options.rounding, random);
+      const double error = static_cast<double>(static_cast<float>(move) - wanted);
+      square_errors += error * error;
+      if (options.rounding == Rounding::kNearest && move == 0 && wanted != 0) ++s.step.updates_lost;
+      moved[static_cast<size_t>(c)] = steps + move;
       largest = std::max(largest, std::abs(moved[static_cast<size_t>(c)]));
       momentum[static_cast<size_t>(c)] = options.beta2 * m + (1.0f - options.beta2) * g;
     }
-    if (largest > 127) {
+    s.step.rounding_square_sum +=
+        static_cast<int64_t>(square_errors * 0x1p24 / (steps_per_grid * steps_per_grid));
+    if (largest > top) {
       float grown = grid;
       float ratio;
       do {
         grown *= 1.0625f;
         ratio = grid / grown;
-      } while (static_cast<float>(largest) * ratio > 127.0f);
+      } while (static_cast<float>(largest) * ratio > static_cast<float>(top));
       for (int64_t c = 0; c < s.cols; ++c) {
         const uint32_t random = Random32(options.regrow_key, s.step.step, r, s.cols, c);
         int& code = moved[static_cast<size_t>(c)];
         code = Round32(static_cast<float>(code) * ratio, options.rounding, random);
-        code = std::min(127, std::max(-127, code));
+        code = std::min(top, std::max(-top, code));
       }
       s.grid[static_cast<size_t>(r)] = grown;
       ++s.step.rows_grown;
     }
     for (int64_t c = 0; c < s.cols; ++c) {
       const auto i = static_cast<size_t>(r * s.cols + c);
-      if (moved[static_cast<size_t>(c)] != s.codes[i]) ++s.step.codes_changed;
-      if (std::abs(moved[static_cast<size_t>(c)]) == 127) ++s.step.codes_saturated;
-      s.codes[i] = static_cast<int8_t>(moved[static_cast<size_t>(c)]);
+      const int steps = moved[static_cast<size_t>(c)];
+      const int code = s.residual.empty()
+                           ? steps
+                           : static_cast<int>(std::floor((static_cast<float>(steps) + 8) / 16));
+      if (code != s.codes[i]) ++s.step.codes_changed;
+      if (std::abs(code) == 127) ++s.step.codes_saturated;
+      s.codes[i] = static_cast<int8_t>(code);
+      if (!s.residual.empty()) s.residual[i] = static_cast<int8_t>(steps - 16 * code);
     }
     for (int64_t begin = 0; begin < s.cols; begin += kMomentumBlock) {
       const int64_t end = std::min(s.cols, begin + kMomentumBlock);
@@ -182,6 +293,14 @@ State Reference(const LionOptions& options, const State& before) {
 }
 
 void ExpectSameState(const State& got, const State& expected) {
+  EXPECT_EQ(got.residual, expected.residual);
+  EXPECT_EQ(got.critical, expected.critical);
+  EXPECT_EQ(got.critical_momentum, expected.critical_momentum);
+  EXPECT_EQ(got.step.updates_lost, expected.step.updates_lost);
+  // Summed in fp32 along a row.
+  EXPECT_NEAR(static_cast<double>(got.step.rounding_square_sum),
+              static_cast<double>(expected.step.rounding_square_sum),
+              1e-5 * static_cast<double>(expected.step.rounding_square_sum) + 64);
   EXPECT_EQ(got.codes, expected.codes);
   EXPECT_EQ(got.grid, expected.grid);
   EXPECT_EQ(got.momentum, expected.momentum);
@@ -214,12 +333,34 @@ TEST_P(LionRounding, IsTheContract) {
   }
 }
 
+TEST_P(LionRounding, IsTheContractWithResidualPlaneAndCriticalFeatures) {
+  const LionOptions options = MakeOptions(GetParam());
+  const int64_t shapes[][2] = {{1, 1}, {3, 17}, {2, 128}, {7, 129}, {200, 300}};
+  for (const auto& [rows, cols] : shapes) {
+    for (const bool fine : {true, false}) {
+      for (const bool critical : {true, false}) {
+        State before = MakeState(rows, cols);
+        if (fine) AddResidual(before);
+        if (critical && cols >= 17) AddCritical(before, {0, 3, static_cast<int32_t>(cols) - 1});
+        State expected = Reference(options, before);
+        ReferenceCritical(options, expected);
+        ExpectSameEverywhere([&](Engine& engine) {
+          const State after = Update(engine, options, before);
+          ExpectSameState(after, expected);
+          return OutputsOf(after);
+        });
+      }
+    }
+  }
+}
+
 // Learning rates from a fraction of a grid step to many: rows grow, some by several sixteenths.
 TEST_P(LionRounding, GridsGrowWhenCodesWouldLeave) {
   const LionOptions options = MakeOptions(GetParam());
-  for (const float rate : {2e-3f, 5e-3f, 0.1f, 30.0f, 1e6f}) {
+  for (const float rate : {2e-3f, 5e-3f, 0.1f, 30.0f, 1e6f, -2e-3f, -0.1f}) {
     State before = MakeState(20, 200, 127);
-    before.step.learning_rate = rate;
+    if (rate < 0) AddResidual(before);
+    before.step.learning_rate = std::fabs(rate);
     const bool in_reference = rate < 1e3f;  // beyond, moves are limited to 2^20 steps
     const State expected = in_reference ? Reference(options, before) : before;
     EXPECT_TRUE(!in_reference || expected.step.rows_grown > 0);

@@ -339,9 +339,7 @@ TEST(CpuEngine, ReportsTheFirstThingItCannotDo) {
   const EngineArray<float> x(*engine, std::vector<float>(4, 1.0f));
   const Matrix matrix{x.data(), DType::kF32, 2, 2};
   engine->QuantizeRows(matrix, {x.data(), nullptr, DType::kBF16, 2, 2});
-  Weight w{x.data(), nullptr, DType::kF32, 2, 2};
-  w.critical.count = 1;
-  engine->DecodeWeight(w, 0, 2, x.data());
+  engine->DecodeWeight({x.data(), nullptr, DType::kF16, 2, 2}, 0, 2, x.data());
   EXPECT_STREQ(engine->Synchronize(), "bf16 operands are not supported by the cpu engine");
   EXPECT_EQ(x.Read(), std::vector<float>(4, 1.0f));
 }

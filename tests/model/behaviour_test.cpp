@@ -50,8 +50,8 @@ TEST(TrainingTest, LearnsByHeartAndStaysNearFp32) {
 TEST(RoundingTest, NearestFreezesWhatStochasticMoves) {
   const TestModel model{LlamaShape()};
   constexpr double kSmall = 1e-5;
-  TestSession nearest(model, {{"rounding", "nearest"}});
-  TestSession stochastic(model);
+  TestSession nearest(model, {{"rounding", "nearest"}, {"residual_bits", "0"}});
+  TestSession stochastic(model, {{"residual_bits", "0"}});
   const auto check = [](TestSession& session, double learning_rate) {
     return Try([&](qft_error** e) {
       return qft_session_check_learning_rate(session.handle(), learning_rate, e);
@@ -70,9 +70,66 @@ TEST(RoundingTest, NearestFreezesWhatStochasticMoves) {
   const qft_step_result frozen = nearest.Step(Task(), kSmall);
   EXPECT_EQ(frozen.codes_changed, 0);
   EXPECT_EQ(frozen.codes_total, parameters);
+  EXPECT_GT(frozen.updates_lost, parameters / 2);
   const qft_step_result moved = stochastic.Step(Task(), kSmall);
   EXPECT_GT(moved.codes_changed, parameters / 100);
   EXPECT_LT(moved.codes_changed, parameters / 5);
+  EXPECT_EQ(moved.updates_lost, 0);
+}
+
+// The same step on a grid sixteen times finer: nearest needs a sixteenth of the rate, and rounding
+// stochastically walks a quarter as far.
+TEST(RoundingTest, ResidualPlaneMakesRoundingFiner) {
+  const TestModel model{LlamaShape()};
+  double needed[2] = {};
+  double walked[2] = {};
+  for (const int fine : {0, 1}) {
+    const char* bits = fine == 0 ? "0" : "4";
+    TestSession nearest(model, {{"rounding", "nearest"}, {"residual_bits", bits}});
+    for (double rate = 1e-7; needed[fine] == 0; rate *= 1.02) {
+      const Outcome outcome = Try([&](qft_error** e) {
+        return qft_session_check_learning_rate(nearest.handle(), rate, e);
+      });
+      if (outcome.status == QFT_OK) needed[fine] = rate;
+    }
+    TestSession stochastic(model, {{"residual_bits", bits}});
+    double before = 0;
+    for (int step = 0; step < 20; ++step) {
+      walked[fine] = stochastic.Step(Task(), 1e-7).rounding_walk;
+      EXPECT_GT(walked[fine], before);
+      before = walked[fine];
+    }
+  }
+  EXPECT_NEAR(needed[0] / needed[1], 16, 1);
+  // p (1 - p) with p = rate / step, small: 16 times as often, 1/16 as far.
+  EXPECT_NEAR(walked[0] / walked[1], 4, 0.4);
+}
+
+TEST(CriticalTest, StartWhereTheyAreWidest) {
+  LlamaShape shape;
+  shape.hidden = 64;
+  shape.inner = 96;
+  shape.head_dim = 16;
+  const TestModel model(shape);
+  for (const char* count : {"0", "4"}) {
+    TestSession session(model, {{"critical_features", count}});
+    const auto overlap = [&] {
+      double share = -1;
+      EXPECT_EQ(Try([&](qft_error** e) {
+                  return qft_session_get_critical_overlap(session.handle(), &share, e);
+                }).status,
+                QFT_OK);
+      return share;
+    };
+    if (count[0] == '0') {
+      EXPECT_EQ(overlap(), 1.0);
+      continue;
+    }
+    // Chosen without features kept apart, looked at with them.
+    EXPECT_GT(overlap(), 0.9);
+    session.Randomise(5);
+    EXPECT_LT(overlap(), 0.5);
+  }
 }
 
 // At rate lr on a grid of step s a code moves with probability lr/s.

@@ -163,7 +163,7 @@ TEST_P(ForwardTest, InferenceSessionComputesTheSameBits) {
 
 TEST(WeightsTest, CodesTimesGridAreTheValues) {
   const TestModel model{LlamaShape()};
-  TestSession session(model);
+  TestSession session(model, {{"residual_bits", "0"}, {"critical_features", "0"}});
   session.Randomise(1);
   for (const TensorEntry& tensor : model.tensors()) {
     if (!tensor.quantised) continue;

@@ -23,10 +23,14 @@ int64_t DataBytes(const Gradient& gradient) {
 class GradientStackTest : public testing::TestWithParam<bool> {
  protected:
   GradientStackTest() : engine_(CreateCpuEngine(1)), arena_(engine_.get()) {
-    for (int t = 0; t < kTensors; ++t) bytes_ += GradientStack::EntryBytes(Spec(t), GetParam());
+    for (int t = 0; t < kTensors; ++t) bytes_ += GradientStack::EntryBytes(Spec(t), Format());
     stack_.Allocate(bytes_, kTensors, arena_);
   }
-  Gradient Push(int tensor) { return stack_.Push(tensor, Spec(tensor), GetParam()).gradient; }
+  Gradient Push(int tensor) { return stack_.Push(tensor, Spec(tensor), Format()).gradient; }
+  static StateFormat Format() {
+    static constexpr int32_t kColumns[] = {1, 5};
+    return {GetParam(), false, kColumns, 2};
+  }
 
   std::unique_ptr<Engine> engine_;
   Arena arena_;
@@ -56,6 +60,8 @@ TEST_P(GradientStackTest, EntriesHaveTheTensorsShapeAndDType) {
     const bool codes = GetParam() && spec.quantised;
     EXPECT_EQ(gradient.dtype, codes ? DType::kI8 : DType::kF32);
     EXPECT_EQ(gradient.grid != nullptr, codes);
+    EXPECT_EQ(gradient.critical.count, codes ? 2 : 0);
+    EXPECT_EQ(gradient.critical.columns, codes ? Format().critical_columns : nullptr);
   }
 }
 
@@ -70,6 +76,8 @@ TEST_P(GradientStackTest, EntriesAreAlignedAndDoNotOverlap) {
     std::memset(gradient.data, t + 1, static_cast<size_t>(DataBytes(gradient)));
     if (gradient.grid != nullptr) {
       std::memset(gradient.grid, 100 + t, static_cast<size_t>(gradient.rows) * sizeof(float));
+      std::memset(gradient.critical.values, 50 + t,
+                  static_cast<size_t>(2 * gradient.rows) * sizeof(float));
     }
   }
   const char* begin = static_cast<const char*>(gradients[0].data);
@@ -81,7 +89,9 @@ TEST_P(GradientStackTest, EntriesAreAlignedAndDoNotOverlap) {
     if (gradient.grid == nullptr) continue;
     const char* grid = reinterpret_cast<const char*>(gradient.grid);
     for (int64_t i = 0; i < gradient.rows * 4; ++i) ASSERT_EQ(grid[i], 100 + t);
-    EXPECT_LE(grid + gradient.rows * 4, begin + bytes_);
+    const char* critical = reinterpret_cast<const char*>(gradient.critical.values);
+    for (int64_t i = 0; i < gradient.rows * 8; ++i) ASSERT_EQ(critical[i], 50 + t);
+    EXPECT_LE(critical + gradient.rows * 8, begin + bytes_);
   }
 }
 

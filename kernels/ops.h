@@ -54,7 +54,11 @@ struct CriticalFeatures {
 // One operand of a linear layer's matmuls, in one of two forms:
 //   kI8          codes with one fp32 scale per row: value(r, c) = scales[r] * codes[r, c]; critical
 //                features take no part in the scale and have their own values
-//   kF32, kBF16  plain values; scales and critical features unused (floating arithmetic)
+//                features take no part in the scale and have their own values. With a second term,
+//                [rows, cols] codes: value(r, c) = scales[r] * (codes[r, c] + second[r, c] / 256),
+//                for inputs in which other features stand out at every token. The forward product
+//                alone reads it.
+//   kF32, kBF16  plain values; all else unused (floating arithmetic)
 struct Operand {
   void* data = nullptr;
   float* scales = nullptr;
@@ -62,6 +66,7 @@ struct Operand {
   int64_t rows = 0;
   int64_t cols = 0;
   CriticalFeatures critical;
+  int8_t* second = nullptr;
 };
 
 // Bytes in a row of a residual plane.
@@ -171,7 +176,8 @@ class Engine {
 
   // --- quantising -------------------------------------------------------------------------------
   // x [R, C] fp32 -> out [R, C]. kI8: scale = absmax/127 per row over what is not critical, codes
-  // to nearest (ties to even), critical values copied. Floating out: a plain copy. Exact.
+  // to nearest (ties to even), critical values copied; second term: what is left, times 256, to
+  // nearest within +-127. Floating out: a plain copy. Exact.
   virtual void QuantizeRows(const Matrix& x, const Operand& out) = 0;
   // The operand of the input gradient. dy [T, N] fp32; fold = grids of W's rows (nullptr: ones).
   // out [T, N]: dy[t, n] * fold[n], kI8: one absmax/127 scale per token, 16-bit stochastic (row =
@@ -197,8 +203,9 @@ class Engine {
   // Integer when x is kI8 (w must be kI8), floating when x is floating (w kI8 is decoded in tiles).
   // y [T, N] = x [T, K] * w [N, K]^T (+ y when accumulate). Integer form exact:
   // y = fl(fl(x.scale[t] * w.grid[n]) * float(sum)), the INT32 sum split every kMaxIntegerSum and
-  // continued in fp32, then added to y when accumulate; then for each critical feature c in order
-  // y = fma(x.critical[t, c], w.critical[n, c], y). x and w have the same critical features.
+  // continued in fp32, then added to y when accumulate (where x has a second term, its product
+  // comes first, with x.scale[t] / 256); then for each critical feature c in order y =
+  // fma(x.critical[t, c], w.critical[n, c], y). x and w have the same critical features.
   virtual void MatmulForward(const Operand& x, const Weight& w, const Matrix& y,
                              bool accumulate) = 0;
   // dx [T, K] = dy [T, N] * w [N, K] (+ dx when accumulate). kI8: dy comes from

@@ -11,9 +11,9 @@ namespace qft::QFT_ISA {
 void GatherCriticalWeights(const IntegerProblem& p, int64_t column, int64_t columns, int64_t stride,
                            float* weights);
 
-// out[j] = fma(values[c], weights[c * stride + j], out[j]) for c in order.
-void AddCriticalRow(const float* values, const float* weights, int32_t count, int64_t stride,
-                    int64_t columns, float* out);
+// out[i, j] = fma(values[i, c], weights[c, j], out[i, j]) for c in order, over a tile of p.out.
+void AddCriticalTile(const IntegerProblem& p, const Tile& tile, const float* weights,
+                     int64_t stride);
 
 // The same for one output.
 float AddCriticalOutput(const IntegerProblem& p, int64_t row, int64_t column, float value);

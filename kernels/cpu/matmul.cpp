@@ -7,6 +7,8 @@ namespace qft::QFT_ISA {
 namespace {
 
 constexpr char kMixedForms[] = "integer matmuls need codes on both sides";
+// Of a row's scale: the unit of the second term.
+constexpr float kSecondTerm = 0x1p-8f;
 constexpr char kOtherFeatures[] = "the matmul's operands differ in their critical features";
 
 const int8_t* Codes(const void* data) {
@@ -31,8 +33,20 @@ void CpuEngine::MatmulForward(const Operand& x, const Weight& w, const Matrix& y
   if (x.dtype == DType::kF32) return FloatMatmul(WithWeight(x, w, true, y, accumulate));
   if (w.dtype != DType::kI8) return Fail(kMixedForms);
   if (x.critical.count != w.critical.count) return Fail(kOtherFeatures);
-  IntegerMatmul({x.rows, w.rows, w.cols, Codes(x.data), Codes(w.data), true, x.scales, w.grid,
-                 static_cast<float*>(y.data), accumulate, x.critical, w.critical.values});
+  IntegerProblem problem{x.rows,    w.rows,        w.cols,
+                         x.second,  Codes(w.data), true,
+                         x.scales,  w.grid,        static_cast<float*>(y.data),
+                         accumulate};
+  if (x.second != nullptr) {
+    problem.row_factor = kSecondTerm;
+    IntegerMatmul(problem);
+    problem.row_factor = 1.0f;
+    problem.accumulate = true;
+  }
+  problem.a = Codes(x.data);
+  problem.critical = x.critical;
+  problem.critical_weights = w.critical.values;
+  IntegerMatmul(problem);
 }
 
 void CpuEngine::MatmulInputGradient(const Operand& dy, const Weight& w, const Matrix& dx,

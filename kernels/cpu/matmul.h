@@ -25,6 +25,7 @@ struct IntegerProblem {
   // Of a, and b's values at them [n, count]; added where b_transposed, see Engine::MatmulForward.
   CriticalFeatures critical;
   const float* critical_weights = nullptr;
+  float row_factor = 1.0f;  // multiplies every row_scale
 };
 
 // The same in fp32 without scales. b holds values, or is an INT8 weight.

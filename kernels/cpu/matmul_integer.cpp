@@ -71,16 +71,13 @@ int64_t RoundUp(int64_t value) {
 // critical_weights: of this tile's columns, [critical count, ldc].
 void StoreTile(const IntegerProblem& p, const Tile& tile, const int32_t* c, const float* partial,
                const float* critical_weights, int64_t ldc) {
-  const int32_t critical = p.critical.count;
   for (int64_t i = 0; i < tile.rows; ++i) {
     ScaleRow(c + i * ldc, partial != nullptr ? partial + i * ldc : nullptr,
-             p.row_scale[tile.row + i],
+             p.row_scale[tile.row + i] * p.row_factor,
              p.column_scale != nullptr ? p.column_scale + tile.column : nullptr, tile.columns,
              p.accumulate, p.out + (tile.row + i) * p.n + tile.column);
-    if (critical == 0) continue;
-    AddCriticalRow(p.critical.values + (tile.row + i) * critical, critical_weights, critical, ldc,
-                   tile.columns, p.out + (tile.row + i) * p.n + tile.column);
   }
+  if (p.critical.count > 0) AddCriticalTile(p, tile, critical_weights, ldc);
 }
 
 // Exact up to kMaxIntegerSum products, beyond that piece by piece in fp32.
@@ -101,7 +98,7 @@ void CpuEngine::IntegerDots(const IntegerProblem& p) {
     for (int64_t j = task * columns; j < end; ++j) {
       const float column_scale = p.column_scale != nullptr ? p.column_scale[j] : 1.0f;
       for (int64_t i = 0; i < p.m; ++i) {
-        const float scale = p.row_scale[i] * column_scale;
+        const float scale = p.row_scale[i] * p.row_factor * column_scale;
         const float value = scale * DotValue(p.a + i * p.k, p.b + j * p.k, p.k);
         float* out = p.out + i * p.n + j;
         *out = AddCriticalOutput(p, i, j, p.accumulate ? *out + value : value);

@@ -26,12 +26,32 @@ QFT_INLINE int32_t RowAbsMaxBits(const float* x, int64_t cols) {
   return MaxLaneInt(MaxInt(MaxInt(m0, m1), MaxInt(m2, m3)));
 }
 
+QFT_INLINE void QuantizeTwoTerms(const float* x, int64_t cols, Float16 factor, int8_t* codes,
+                                 int8_t* second) {
+  const Float16 top = Broadcast(127.0f);
+  for (int64_t c = 0; c < cols; c += kLanes) {
+    const int64_t left = cols - c;
+    const Float16 scaled = (left >= kLanes ? Load(x + c) : LoadPartial(x + c, left)) * factor;
+    const Int16 code = RoundToInt(Max(Min(scaled, top), -top));
+    const Float16 rest = (scaled - ToFloat(code)) * Broadcast(256.0f);
+    const Int16 more = RoundToInt(Max(Min(rest, top), -top));
+    if (left >= kLanes) {
+      StoreCodes(codes + c, code);
+      StoreCodes(second + c, more);
+    } else {
+      StoreCodesPartial(codes + c, code, left);
+      StoreCodesPartial(second + c, more, left);
+    }
+  }
+}
+
 // scale = absmax / 127 and codes = round(x * (127 / absmax)), ties to even. A row that is zero or
 // too small for 127 / absmax to be finite gets scale 0 and codes 0; one that holds a NaN or an
 // infinity gets a NaN scale and codes 0.
-// `bits`: the pattern of absmax; codes of values above it are undefined.
+// `bits`: the pattern of absmax; codes of values above it are undefined. second: nullptr, or where
+// what is left goes (see Operand).
 QFT_INLINE void QuantizeRowWithin(const float* x, int64_t cols, int32_t bits, int8_t* codes,
-                                  float* scale) {
+                                  int8_t* second, float* scale) {
   float absmax;
   std::memcpy(&absmax, &bits, sizeof(absmax));
   const bool finite = bits < 0x7f800000;
@@ -39,10 +59,12 @@ QFT_INLINE void QuantizeRowWithin(const float* x, int64_t cols, int32_t bits, in
   if (!finite || !(inverse < __builtin_inff())) {
     *scale = finite ? 0.0f : __builtin_nanf("");
     std::memset(codes, 0, static_cast<size_t>(cols));
+    if (second != nullptr) std::memset(second, 0, static_cast<size_t>(cols));
     return;
   }
   *scale = absmax / 127.0f;
   const Float16 factor = Broadcast(inverse);
+  if (second != nullptr) return QuantizeTwoTerms(x, cols, factor, codes, second);
   int64_t c = 0;
   for (; c + kLanes <= cols; c += kLanes) {
     StoreCodes(codes + c, RoundToInt(Load(x + c) * factor));
@@ -50,10 +72,6 @@ QFT_INLINE void QuantizeRowWithin(const float* x, int64_t cols, int32_t bits, in
   if (c < cols) {
     StoreCodesPartial(codes + c, RoundToInt(LoadPartial(x + c, cols - c) * factor), cols - c);
   }
-}
-
-QFT_INLINE void QuantizeRowNearest(const float* x, int64_t cols, int8_t* codes, float* scale) {
-  QuantizeRowWithin(x, cols, RowAbsMaxBits(x, cols), codes, scale);
 }
 
 // Bit pattern of the largest magnitude of the row without its critical columns.
@@ -70,14 +88,19 @@ QFT_INLINE int32_t OrdinaryAbsMaxBits(const float* x, int64_t cols,
   return largest;
 }
 
-// As QuantizeRowNearest, with the critical values of row `r` apart.
-QFT_INLINE void QuantizeRowCritical(const float* x, int64_t cols, int64_t r,
-                                    const CriticalFeatures& critical, int8_t* codes, float* scale) {
-  QuantizeRowWithin(x, cols, OrdinaryAbsMaxBits(x, cols, critical), codes, scale);
+// Codes of row `r`, with its critical values apart.
+QFT_INLINE void QuantizeOperandRow(const float* x, int64_t r, const Operand& out) {
+  const CriticalFeatures& critical = out.critical;
+  int8_t* codes = static_cast<int8_t*>(out.data) + r * out.cols;
+  int8_t* second = out.second == nullptr ? nullptr : out.second + r * out.cols;
+  QuantizeRowWithin(x, out.cols, OrdinaryAbsMaxBits(x, out.cols, critical), codes, second,
+                    out.scales + r);
   float* values = critical.values + r * critical.count;
   for (int32_t i = 0; i < critical.count; ++i) {
-    values[i] = x[critical.columns[i]];
-    codes[critical.columns[i]] = 0;
+    const int64_t c = critical.columns[i];
+    values[i] = x[c];
+    codes[c] = 0;
+    if (second != nullptr) second[c] = 0;
   }
 }
 
@@ -85,12 +108,7 @@ QFT_INLINE void QuantizeRowCritical(const float* x, int64_t cols, int64_t r,
 QFT_INLINE void StoreOperandRow(const float* x, int64_t r, const Operand& out) {
   const int64_t offset = r * out.cols;
   if (out.dtype == DType::kI8) {
-    int8_t* codes = static_cast<int8_t*>(out.data) + offset;
-    if (out.critical.count == 0) {
-      QuantizeRowNearest(x, out.cols, codes, out.scales + r);
-    } else {
-      QuantizeRowCritical(x, out.cols, r, out.critical, codes, out.scales + r);
-    }
+    QuantizeOperandRow(x, r, out);
   } else {
     float* row = static_cast<float*>(out.data) + offset;
     if (row != x) std::memcpy(row, x, static_cast<size_t>(out.cols) * sizeof(float));

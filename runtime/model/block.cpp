@@ -68,7 +68,8 @@ void BlockAfterAttention(const Llama& llama, int block, int64_t tokens, const Ma
   const Operand mlp_input = llama.AtSite(activations.mlp_input, block, Site::kMlp, tokens);
   const Matrix gate = rows(activations.gate);
   const Matrix up = rows(activations.up);
-  const Operand down_input = llama.AtSite(activations.down_input, block, Site::kDown, tokens);
+  Operand down_input = llama.AtSite(activations.down_input, block, Site::kDown, tokens);
+  down_input.second = llama.workspace->second_term;
   engine.RmsNormForward(middle, llama.norm(w.mlp_norm), epsilon, mlp_input, activations.mlp_rstd);
   engine.MatmulForward(mlp_input, llama.weight(w.gate), gate, false);
   engine.MatmulForward(mlp_input, llama.weight(w.up), up, false);

@@ -97,6 +97,9 @@ Workspace AllocateWorkspace(const BufferShape& shape, bool training, size_t scra
   Workspace w;
   w.hidden = matrix(config.hidden_size);
   w.logits = matrix(chunk);
+  if (shape.integer) {
+    w.second_term = arena.Allocate<int8_t>(purpose, tokens * config.intermediate_size);
+  }
   w.inverse_frequency = arena.Allocate<float>(purpose, config.head_dim / 2);
   w.step = arena.Allocate<StepState>(purpose, 1);
   if (training) {

@@ -52,8 +52,9 @@ struct Workspace {
   Matrix hidden;                       // [T, H]
   Matrix query;                        // [T, heads * dim]
   Matrix dq, dk, dv;
-  Matrix inner;   // [T, F]
-  Matrix logits;  // [T, vocabulary chunk]
+  Matrix inner;                   // [T, F]
+  int8_t* second_term = nullptr;  // of a block's down_input [T, F]; integer arithmetic
+  Matrix logits;                  // [T, vocabulary chunk]
   void* attention_scratch = nullptr;
   float* inverse_frequency = nullptr;  // [dim / 2]
   StepState* step = nullptr;

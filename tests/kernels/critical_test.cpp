@@ -83,6 +83,92 @@ TEST(Critical, QuantizeRowsKeepsThemApart) {
   }
 }
 
+// The second term holds what the first leaves, to 1/512 of a step but for the ends.
+TEST(SecondTerm, HoldsWhatIsLeft) {
+  for (const Size& size : Sizes()) {
+    TestRandom random(8);
+    const std::vector<float> x = OutlierRows(size, random);
+    const auto count = static_cast<int32_t>(size.columns.size());
+    ExpectSameEverywhere([&](Engine& engine) {
+      const EngineArray<float> input(engine, x);
+      const EngineArray<int8_t> codes(engine, size.tokens * size.inputs);
+      const EngineArray<int8_t> alone(engine, size.tokens * size.inputs);
+      const EngineArray<int8_t> second(engine, size.tokens * size.inputs);
+      const EngineArray<float> scales(engine, size.tokens);
+      const EngineArray<int32_t> columns(engine, size.columns);
+      const EngineArray<float> values(engine, size.tokens * count);
+      const Matrix matrix{input.data(), DType::kF32, size.tokens, size.inputs};
+      Operand out{alone.data(), scales.data(), DType::kI8,
+                  size.tokens,  size.inputs,   {columns.data(), values.data(), count}};
+      engine.QuantizeRows(matrix, out);
+      out.data = codes.data();
+      out.second = second.data();
+      engine.QuantizeRows(matrix, out);
+      EXPECT_EQ(codes.Read(), alone.Read());
+      for (size_t i = 0; i < x.size(); ++i) {
+        const size_t row = i / static_cast<size_t>(size.inputs);
+        const double code = codes.Read()[i] + second.Read()[i] / 256.0;
+        if (IsCritical(size, static_cast<int64_t>(i) % size.inputs)) {
+          EXPECT_EQ(code, 0);
+        } else {
+          EXPECT_NEAR(x[i] / scales.Read()[row], code, 0.0041);
+        }
+      }
+      Outputs outputs;
+      outputs.Add(codes);
+      outputs.Add(second);
+      return outputs;
+    });
+  }
+}
+
+TEST(SecondTerm, IsPartOfTheForwardProduct) {
+  for (const int64_t tokens : {3, 40}) {
+    for (const bool accumulate : {false, true}) {
+      constexpr int64_t kOutputs = 50, kInputs = 70;
+      TestRandom random(9);
+      const std::vector<int8_t> x = random.Codes(tokens * kInputs);
+      const std::vector<int8_t> more = random.Codes(tokens * kInputs);
+      const std::vector<float> x_scales = random.Scales(tokens, 0.01f);
+      const std::vector<int8_t> w = random.Codes(kOutputs * kInputs);
+      const std::vector<float> grid = random.Scales(kOutputs, 0.02f);
+      const std::vector<float> initial = random.Floats(tokens * kOutputs);
+      std::vector<float> expected;
+      for (int64_t t = 0; t < tokens; ++t) {
+        for (int64_t n = 0; n < kOutputs; ++n) {
+          int32_t first = 0, second = 0;
+          for (int64_t k = 0; k < kInputs; ++k) {
+            const int32_t weight = w[static_cast<size_t>(n * kInputs + k)];
+            first += weight * x[static_cast<size_t>(t * kInputs + k)];
+            second += weight * more[static_cast<size_t>(t * kInputs + k)];
+          }
+          const float scale = x_scales[static_cast<size_t>(t)];
+          const float step = grid[static_cast<size_t>(n)];
+          float y = scale * 0x1p-8f * step * static_cast<float>(second);
+          if (accumulate) y = initial[static_cast<size_t>(t * kOutputs + n)] + y;
+          expected.push_back(y + scale * step * static_cast<float>(first));
+        }
+      }
+      ExpectSameEverywhere([&](Engine& engine) {
+        const EngineArray<int8_t> codes(engine, x);
+        const EngineArray<int8_t> second(engine, more);
+        const EngineArray<float> scales(engine, x_scales);
+        const EngineArray<int8_t> weight(engine, w);
+        const EngineArray<float> weight_grid(engine, grid);
+        const EngineArray<float> y(engine, initial);
+        engine.MatmulForward(
+            {codes.data(), scales.data(), DType::kI8, tokens, kInputs, {}, second.data()},
+            {weight.data(), weight_grid.data(), DType::kI8, kOutputs, kInputs},
+            {y.data(), DType::kF32, tokens, kOutputs}, accumulate);
+        EXPECT_EQ(y.Read(), expected);
+        Outputs outputs;
+        outputs.Add(y);
+        return outputs;
+      });
+    }
+  }
+}
+
 TEST(Critical, NonFiniteValueOutsideThemPoisonsItsRow) {
   const Size size{2, 1, 40, {3}};
   std::vector<float> x(80, 1.0f);

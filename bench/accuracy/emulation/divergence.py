@@ -1,0 +1,135 @@
+#!/usr/bin/env python3
+"""What quantising the input of each matmul costs, apart from everything else: the mean divergence
+KL(exact || quantised) in nats of the next token's distribution, untuned model, one site at a time.
+Unlike a difference of losses it has no part of first order, whose sign is chance.
+
+  columns  features of largest range kept apart, 0 to 128, at every site
+  down     other forms of the down projection's input
+
+Prints lines and writes OUT/divergence.json. Runs on a CPU in a few minutes.
+"""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+
+import torch
+
+import llama
+import model_files
+from experiment import Arm, Data, Run
+
+SITES = ("qkv", "o", "gate_up", "down", "head")
+FP32 = Arm("fp32", states="fp32", integer=False, critical=0)
+
+
+def to_nearest(x):
+    scale = x.abs().amax(-1, keepdim=True) / 127
+    return (x / scale.clamp(min=1e-30)).round() * scale
+
+
+def blocks(size):
+    return lambda x: to_nearest(x.unflatten(-1, (-1, size))).flatten(-2)
+
+
+def largest_apart(count):
+    def quantise(x):
+        index = x.abs().topk(count, -1).indices
+        apart = torch.zeros_like(x).scatter(-1, index, x.gather(-1, index))
+        return to_nearest(x - apart) + apart
+    return quantise
+
+
+def two_terms(x):
+    first = to_nearest(x)
+    scale = x.abs().amax(-1, keepdim=True) / 127
+    second = ((x - first) / scale.clamp(min=1e-30) * 256).round().clamp(-127, 127)
+    return first + second * scale / 256
+
+
+def rotated(size):
+    def quantise(x):
+        rotation = llama.hadamard_blocks(x.shape[-1], x.device, size)
+        return to_nearest(x @ rotation) @ rotation.T
+    return quantise
+
+
+FORMS = {"a scale a token": to_nearest, "a scale a token and 512 features": blocks(512),
+         "a scale a token and 128 features": blocks(128),
+         "4 largest of each token apart": largest_apart(4),
+         "16 largest of each token apart": largest_apart(16), "two terms": two_terms,
+         "hadamard, blocks of 64": rotated(64), "hadamard, blocks of 512": rotated(512)}
+
+
+class Measure:
+    def __init__(self, arguments):
+        device = torch.device(arguments.device)
+        if device.type == "cpu":
+            torch.compiler.set_stance("force_eager")
+        data = Data(arguments.tokens, 1, 4, device)
+        config, matrices, norms = model_files.load(arguments.model, data.length)
+        self.config = config
+        matrices = {kind: values.to(device) for kind, values in matrices.items()}
+        self.run = Run(FP32, config, matrices, norms.to(device), None, data)
+        self.ranges = self.find_ranges(data.batches(1)[0][0])
+        self.batches = {name: data.test_batches(name)[0][0] for name in data.tests}
+        self.exact = self.log_probabilities(FP32, None)
+        self.results = []
+
+    def find_ranges(self, tokens):
+        seen = {}
+        model = self.run.model
+        model.observe = lambda site, layer, x: seen.setdefault(site, {}).__setitem__(
+            layer, x.abs().amax((0, 1)))
+        with torch.no_grad():
+            model.logits(model.hidden(model.embed(tokens)))
+        model.observe = None
+        return {site: torch.stack([rows[i] for i in sorted(rows)]) for site, rows in seen.items()}
+
+    @torch.no_grad()
+    def log_probabilities(self, arm, columns):
+        model = llama.Llama(self.config, self.run.states, self.run.norms, columns, arm,
+                            self.run.step)
+        return {name: torch.log_softmax(model.logits(model.hidden(model.embed(tokens)))[0], -1)
+                for name, tokens in self.batches.items()}
+
+    def record(self, site, count, form="a scale a token"):
+        columns = None
+        if count > 0:
+            columns = {name: extent.topk(count, dim=1).indices.sort(1).values
+                       for name, extent in self.ranges.items()}
+        arm = dataclasses.replace(FP32, quantised_sites=(site,), critical=count)
+        result = {"site": site, "critical": count, "form": form}
+        quantised = self.log_probabilities(arm, columns)
+        for name, exact in self.exact.items():
+            divergence = (exact.exp() * (exact - quantised[name])).sum(-1)
+            result[name] = float(divergence[self.batches[name] != 0].mean())
+        self.results.append(result)
+        print(f"{site:8} {count:4} {form:34} "
+              + "  ".join(f"{name} {result[name]:.2e}" for name in self.exact), flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=pathlib.Path, required=True, help="GGUF file")
+    parser.add_argument("--tokens", type=pathlib.Path, required=True, help="of prepare.py")
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    measure = Measure(arguments)
+    for site in SITES:
+        for count in (0, 4, 8, 16, 32, 64, 128):
+            measure.record(site, count)
+    for form, quantise in FORMS.items():
+        llama.quantize_rows = lambda x, keep, f=quantise: (f(x * keep),
+                                                           torch.ones_like(x[..., :1]))
+        for count in (0, 16):
+            measure.record("down", count, form)
+    with open(arguments.out / "divergence.json", "w", encoding="utf-8") as file:
+        json.dump(measure.results, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()

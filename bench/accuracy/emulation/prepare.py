@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""Tokenises what the experiments train and test on: OUT/tokens.npz.
+
+Rows are documents of at most `--length` tokens, padded; targets[r, i] is the token after tokens[r, i],
+-1 where no loss is taken.
+  train, held_out   questions and answers of a JSON lines file ({"question", "answer"}), loss on the
+                    answer and the end token; the same seed gives the same split
+  unrelated         definitions and examples of WordNet (Debian package wordnet-base), loss on all
+Needs transformers and gguf (the tokeniser comes from the model's GGUF file).
+"""
+
+import argparse
+import pathlib
+
+import numpy
+import transformers
+
+
+def question_rows(tokenizer, path, length):
+    import json
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        prompt = tokenizer(f"Question: {record['question']}\nAnswer:").input_ids
+        answer = tokenizer(f" {record['answer']}").input_ids + [tokenizer.eos_token_id]
+        if len(prompt) + len(answer) <= length:  # the few longer ones are left out
+            rows.append((prompt + answer, len(prompt)))
+    return rows
+
+
+def gloss_rows(tokenizer, folder, length, count):
+    """Rows of consecutive definitions, from all over the four dictionaries."""
+    glosses = []
+    for part in ("adj", "adv", "noun", "verb"):
+        for line in (folder / f"data.{part}").read_text(encoding="utf-8").splitlines():
+            if not line.startswith(" "):
+                head, gloss = line.split(" | ", 1)
+                glosses.append(f"{head.split()[4].replace('_', ' ')}: {gloss.strip()}")
+    tokens = tokenizer("\n".join(glosses[:: len(glosses) // 8000])).input_ids
+    stride = (len(tokens) - length) // (count - 1)
+    return [(tokens[i * stride : i * stride + length], 1) for i in range(count)]
+
+
+def pack(rows, length):
+    tokens = numpy.zeros((len(rows), length), numpy.int32)
+    targets = numpy.full((len(rows), length), -1, numpy.int32)
+    for row, (ids, first_target) in enumerate(rows):
+        tokens[row, : len(ids)] = ids
+        targets[row, first_target - 1 : len(ids) - 1] = ids[first_target:]
+    return tokens, targets
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=pathlib.Path, required=True, help="GGUF file")
+    parser.add_argument("--questions", type=pathlib.Path, required=True)
+    parser.add_argument("--wordnet", type=pathlib.Path, default=pathlib.Path("/usr/share/wordnet"))
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--length", type=int, default=256)
+    parser.add_argument("--held-out", type=int, default=400)
+    parser.add_argument("--unrelated", type=int, default=160)
+    arguments = parser.parse_args()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(arguments.model.parent,
+                                                           gguf_file=arguments.model.name)
+    rows = question_rows(tokenizer, arguments.questions, arguments.length)
+    order = numpy.random.default_rng(0).permutation(len(rows))
+    rows = [rows[i] for i in order]
+    parts = {"held_out": rows[: arguments.held_out], "train": rows[arguments.held_out :],
+             "unrelated": gloss_rows(tokenizer, arguments.wordnet, arguments.length,
+                                     arguments.unrelated)}
+    arrays = {}
+    for name, part in parts.items():
+        arrays[f"{name}_tokens"], arrays[f"{name}_targets"] = pack(part, arguments.length)
+        print(f"{name}: {len(part)} rows, {sum(len(ids) for ids, _ in part)} tokens, "
+              f"{int((arrays[name + '_targets'] >= 0).sum())} with loss")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    numpy.savez_compressed(arguments.out / "tokens.npz", **arrays)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""A table of the arms in results.json files (of run.py), each against fp32 Lion of the same learning
+rate, seeds and data: relative gap in per cent, mean and 95 % bound over the seeds (Student's t of the
+paired differences). With --plot FILE also a picture (needs matplotlib)."""
+
+import argparse
+import json
+import pathlib
+
+from run import STUDENT_95
+
+TESTS = ("held_out", "unrelated", "held_out_float")
+
+
+def mean_and_bound(values):
+    count = len(values)
+    mean = sum(values) / count
+    variance = sum((value - mean) ** 2 for value in values) / (count - 1)
+    return mean, STUDENT_95[count - 1] * (variance / count) ** 0.5
+
+
+def gaps(result, base):
+    row = {}
+    for test in TESTS:
+        if test in result:
+            other = base[test.replace("_float", "")]
+            row[test] = mean_and_bound([100 * (a / b - 1) for a, b in zip(result[test], other)])
+    return row
+
+
+def table(results):
+    key = lambda r: (r["rate"], r["steps"], r["planted"])
+    bases = {key(r): r for r in results if r["arm"] == "fp32" and "telemetry" in r}
+    return [(r, gaps(r, bases[key(r)])) for r in results
+            if "telemetry" in r and key(r) in bases and r["arm"] != "fp32"]
+
+
+def plot(rows, path):
+    import matplotlib
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    figure, axis = pyplot.subplots(figsize=(9, 0.45 * len(rows) + 1.5))
+    for offset, test in enumerate(TESTS):
+        for index, (_, row) in enumerate(rows):
+            if test in row:
+                axis.errorbar(row[test][0], index + 0.2 * offset, xerr=row[test][1], fmt="o",
+                              color=f"C{offset}", label=test if index == 0 else None)
+    axis.set_yticks(range(len(rows)), [f"{r['arm']}, {r['rate']:g}" for r, _ in rows])
+    axis.invert_yaxis()
+    axis.axvline(0, color="grey")
+    axis.set_xlabel("loss against fp32 Lion, per cent")
+    axis.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=pathlib.Path, nargs="+")
+    parser.add_argument("--plot", type=pathlib.Path)
+    arguments = parser.parse_args()
+    results = [r for path in arguments.results for r in json.loads(path.read_text("utf-8"))
+               if "arm" in r]
+    rows = table(results)
+    for result, row in sorted(rows, key=lambda pair: pair[0]["rate"]):
+        print(f"{result['arm']:34} {result['rate']:g}  " + "  ".join(
+            f"{test} {mean:+.2f}±{bound:.2f}" for test, (mean, bound) in row.items()))
+    if arguments.plot:
+        plot(rows, arguments.plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+#!/usr/bin/env python3
+"""Runs parts of the study on one GPU and writes JSON: bench/accuracy/emulation/run.py --parts start ...
+
+  start, planted_start   held-out loss of the untuned model by what is quantised
+  rates      learning rates, a few hundred steps
+  sums       what horizontal and vertical accumulation cost, 1 to 64 micro-batches
+  NAME       a list of arms of arms.py (function NAME_arms), trained in full
+Every result is written when it is there; --parts are run in order until --seconds are over.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+import time
+
+import numpy
+import torch
+
+import arms as studies
+import model_files
+from experiment import Data, Run, find_columns
+from states import encode_gradient, rows_of
+
+STUDENT_95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365}
+
+
+class Study:
+    def __init__(self, arguments):
+        self.begin = time.time()
+        self.device = torch.device(arguments.device)
+        if self.device.type == "cpu":
+            torch.compiler.set_stance("force_eager")
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch._dynamo.config.recompile_limit = 256
+        self.seconds, self.out = arguments.seconds, arguments.out
+        self.data = Data(arguments.tokens, arguments.seeds, arguments.documents, self.device)
+        config, matrices, norms = model_files.load(arguments.model, self.data.length)
+        self.config = config
+        self.matrices = {kind: values.to(self.device) for kind, values in matrices.items()}
+        self.norms = norms.to(self.device)
+        self.ranges = {}
+        self.results = []
+        self.sums = {}
+
+    def left(self):
+        return self.seconds - (time.time() - self.begin)
+
+    def say(self, *words):
+        print(f"[{time.time() - self.begin:6.1f}]", *words, flush=True)
+
+    def make(self, arm):
+        return Run(arm, self.config, self.matrices, self.norms, self.columns(arm), self.data)
+
+    def columns(self, arm):
+        """By the ranges over the first training batch, without quantising."""
+        if arm.critical == 0:
+            return None
+        if arm.planted not in self.ranges:
+            run = Run(studies.with_(arm.yardstick(), hadamard=()), self.config, self.matrices,
+                      self.norms, None, self.data)
+            seen = {}
+
+            def observe(site, layer, x):
+                seen.setdefault(site, {})[layer] = x.abs().amax((0, 1))
+            run.model.observe = observe
+            tokens, _ = self.data.batches(1)
+            with torch.no_grad():
+                run.model.logits(run.model.hidden(run.model.embed(tokens[0])))
+            self.ranges[arm.planted] = {site: torch.stack([by_layer[i] for i in sorted(by_layer)])
+                                        for site, by_layer in seen.items()}
+        matrices = self.matrices
+        if arm.planted:
+            matrices, _ = model_files.plant_outliers(self.matrices, self.norms)
+        return find_columns(self.ranges[arm.planted], matrices, arm)
+
+    def record(self, part, arm, run, curves=None, extra=None):
+        result = {"part": part, "arm": arm.name, "rate": arm.rate, "steps": arm.steps,
+                  "planted": arm.planted}
+        tests = {"held_out": None, "unrelated": None}
+        if arm.integer_forward and curves is not None:
+            tests["held_out_float"] = studies.with_(arm, integer=False)
+        for test, other in tests.items():
+            sums, counts = run.evaluate(test.replace("_float", ""), other)
+            result[test] = (sums.sum(1) / counts.sum()).tolist()
+            self.sums[f"{part}|{arm.name}|{arm.rate:g}|{arm.planted}|{test}"] = sums
+        if curves is not None:
+            result["train_loss"] = [round(float(v), 5) for v in
+                                    curves["loss"][-100:].mean(0)]
+            result["seconds"] = curves["seconds"]
+            result["telemetry"] = run.telemetry()
+            self.sums[f"{part}|{arm.name}|{arm.rate:g}|{arm.planted}|curve"] = curves["loss"]
+        result.update(extra or {})
+        self.results.append(result)
+        self.save()
+        words = [f"{part}: {arm.name:44s} {arm.rate:g}", f"{numpy.mean(result['held_out']):.4f}",
+                 self.gap(result, "held_out"), f"unrelated {numpy.mean(result['unrelated']):.4f}",
+                 self.gap(result, "unrelated")]
+        if curves is not None:
+            if "held_out_float" in result:
+                words.append("float" + self.gap(result, "held_out_float"))
+            words.append(f"{1000 * curves['seconds'] / len(curves['loss']):.1f} ms/step "
+                         f"{result['telemetry']}")
+        self.say(*words)
+
+    def gap(self, result, test):
+        """Relative to fp32 Lion of the same part, rate and data order: mean and 95 % over seeds."""
+        for other in self.results:
+            if other["arm"] == "fp32" and all(other[k] == result[k]
+                                              for k in ("rate", "steps", "planted")):
+                base = numpy.array(other[test.replace("_float", "")])
+                gaps = 100 * (numpy.array(result[test]) / base - 1)
+                bound = 0.0
+                if len(gaps) > 1:
+                    bound = STUDENT_95[len(gaps) - 1] * gaps.std(ddof=1) / len(gaps) ** 0.5
+                result[f"{test}_gap_percent"] = [float(gaps.mean()), float(bound)]
+                return f"{gaps.mean():+.3f}%±{bound:.3f}"
+        return ""
+
+    def save(self):
+        with open(self.out / "results.json", "w", encoding="utf-8") as file:
+            json.dump(self.results, file, indent=1)
+        numpy.savez_compressed(self.out / "losses.npz", **self.sums)
+
+    def start(self, part, arms):
+        for arm in arms:
+            if self.left() < 20:
+                return
+            self.record(part, arm, self.make(arm))
+
+    def train(self, part, arms):
+        for arm in arms:
+            if self.left() < self.estimate(arm):
+                self.say(f"{part}: {arm.name} {arm.rate:g} left out, no time")
+                continue
+            run = self.make(arm)
+            self.record(part, arm, run, run.train())
+            del run
+            torch.cuda.empty_cache() if self.device.type == "cuda" else None
+
+    def estimate(self, arm):
+        paces = [r["seconds"] / r["steps"] for r in self.results if "seconds" in r]
+        return (max(paces[-3:]) if paces else 0.06) * arm.steps + 12
+
+    def sums_study(self):
+        """Error of the summed gradient when INT8 sums are rounded again at each micro-batch."""
+        arm = studies.with_(studies.start_arms()[0], name="fp32")
+        run = self.make(arm)
+        counts = (1, 2, 4, 8, 16, 32, 64)
+        tokens, targets = self.data.batches(counts[-1])
+        state_names = list(run.states)
+        horizontal = {name: torch.zeros_like(run.states[name].gradient) for name in state_names}
+        exact = {name: torch.zeros_like(run.states[name].gradient) for name in state_names}
+        for index in range(counts[-1]):
+            run.tokens.copy_(tokens[index])
+            run.targets.copy_(targets[index])
+            run._gradients()
+            run.step.add_(1)
+            for name, state in run.states.items():
+                exact[name] += state.gradient
+                horizontal[name] += state.gradient
+                encode_gradient(rows_of(horizontal[name]), run.step, state.push_salt, False)
+            if index + 1 not in counts:
+                continue
+            row = {"part": "sums", "micro_batches": index + 1}
+            for kind in ("vertical", "horizontal"):
+                error = total = agree = count = 0.0
+                for name, state in run.states.items():
+                    value = horizontal[name]
+                    if kind == "vertical":
+                        value = exact[name].clone()
+                        encode_gradient(rows_of(value), run.step, state.push_salt, False)
+                    error += float((value - exact[name]).square().sum())
+                    total += float(exact[name].square().sum())
+                    agree += float((value.sign() == exact[name].sign()).float().sum())
+                    count += value.numel()
+                row[kind] = {"relative_error": (error / total) ** 0.5, "sign_kept": agree / count}
+            self.results.append(row)
+            self.say(row)
+        self.save()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=pathlib.Path, required=True, help="GGUF file")
+    parser.add_argument("--tokens", type=pathlib.Path, required=True, help="of prepare.py")
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--parts", nargs="+", required=True)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--documents", type=int, default=4, help="a step and seed")
+    parser.add_argument("--seconds", type=float, default=1e9)
+    parser.add_argument("--device", default="cuda")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    study = Study(arguments)
+    study.say("loaded", torch.__version__, sys.version.split()[0])
+    for part in arguments.parts:
+        if part.endswith("start"):
+            study.start(part, getattr(studies, f"{part}_arms")())
+        elif part == "sums":
+            study.sums_study()
+        else:
+            study.train(part, getattr(studies, f"{part}_arms")())
+    study.say("done")
+
+
+if __name__ == "__main__":
+    main()

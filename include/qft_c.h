@@ -256,7 +256,8 @@ typedef struct qft_step_result {
   double seconds;       /* wall time from begin_step to the end of end_step */
   int64_t updates_lost; /* weights whose update rounding = nearest made 0 */
   /* How far rounding has walked the weights since they were loaded: root of the mean squared
-   * difference between rounded and unrounded updates, in grid steps. */
+   * difference between rounded and unrounded updates, in grid steps; without the re-rounding of
+   * rows whose grid grows. */
   double rounding_walk;
 } qft_step_result;
 
@@ -318,7 +319,8 @@ QFT_API qft_status qft_session_open(const qft_model* model, const qft_config* co
 QFT_API void qft_session_destroy(qft_session* session);
 
 /* Whether `learning_rate`, the largest of the run, can move the weights under the configured
- * rounding: to nearest, at least 1 % of the trained rows must have a grid below twice the rate.
+ * rounding: to nearest, at least 1 % of the trained rows must have a step (the grid, or with
+ * residual_bits = 4 a sixteenth of it) below twice the rate.
  * Errors: OUT_OF_RANGE, whose message says what rate would. Thread: any. Blocks: no. Since: 0.1. */
 QFT_API qft_status qft_session_check_learning_rate(const qft_session* session, double learning_rate,
                                                    qft_error** error);
@@ -373,15 +375,16 @@ QFT_API qft_status qft_session_get_critical_overlap(qft_session* session, double
  * Thread: any. Blocks: no. Since: 0.1. */
 QFT_API qft_status qft_session_plan_json(const qft_session* session, char* buffer, size_t capacity,
                                          size_t* needed, qft_error** error);
-/* xxh3-128 over all codes, grids, momenta and norms, as 32 hex digits and a terminator: two sessions
- * with equal hashes hold the same bits. buffer at least 33 bytes.
+/* xxh3-128 over all that a checkpoint holds of the weights and momenta, as 32 hex digits and a
+ * terminator: two sessions with equal hashes hold the same bits. buffer at least 33 bytes.
  * Thread: one. Blocks: for the work. Since: 0.1. */
 QFT_API qft_status qft_session_state_hash(qft_session* session, char* buffer, size_t capacity,
                                           qft_error** error);
 
 /* ---- tensors ---------------------------------------------------------------------------------- */
 
-#define QFT_TENSOR_WEIGHT 0   /* decoded values; I8: the codes themselves */
+/* Decoded values; I8: the codes, without residuals, 0 at critical features */
+#define QFT_TENSOR_WEIGHT 0
 #define QFT_TENSOR_GRID 1     /* fp32 [rows, 1]: the scale of each row */
 #define QFT_TENSOR_MOMENTUM 2 /* decoded values */
 #define QFT_TENSOR_GRADIENT 3 /* decoded values of the stack, between accumulate and end_step */

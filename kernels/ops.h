@@ -53,7 +53,6 @@ struct CriticalFeatures {
 
 // One operand of a linear layer's matmuls, in one of two forms:
 //   kI8          codes with one fp32 scale per row: value(r, c) = scales[r] * codes[r, c]; critical
-//                features take no part in the scale and have their own values
 //                features take no part in the scale and have their own values. With a second term,
 //                [rows, cols] codes: value(r, c) = scales[r] * (codes[r, c] + second[r, c] / 256),
 //                for inputs in which other features stand out at every token. The forward product
@@ -100,8 +99,8 @@ struct Momentum {
   float* critical = nullptr;
 };
 
-// A gradient as it stands on the stack. kI8: codes with one fp32 grid per row, critical features of
-// the weight apart. kF32: values.
+// A gradient as it stands on the stack. kI8: codes with one fp32 grid per row. kF32: values. Either
+// has the critical features of its weight apart.
 struct Gradient {
   void* data = nullptr;
   float* grid = nullptr;
@@ -205,7 +204,8 @@ class Engine {
   // y = fl(fl(x.scale[t] * w.grid[n]) * float(sum)), the INT32 sum split every kMaxIntegerSum and
   // continued in fp32, then added to y when accumulate (where x has a second term, its product
   // comes first, with x.scale[t] / 256); then for each critical feature c in order y =
-  // fma(x.critical[t, c], w.critical[n, c], y). x and w have the same critical features.
+  // fma(x.critical[t, c], w.critical[n, c], y). x and w have the same critical features, the very
+  // array of columns.
   virtual void MatmulForward(const Operand& x, const Weight& w, const Matrix& y,
                              bool accumulate) = 0;
   // dx [T, K] = dy [T, N] * w [N, K] (+ dx when accumulate). kI8: dy comes from

@@ -16,7 +16,7 @@
 namespace qft {
 namespace {
 
-constexpr int kFormatVersion = 1;
+constexpr int kFormatVersion = 2;
 constexpr char kManifestName[] = "manifest.json";
 constexpr char kStatesName[] = "states.safetensors";
 constexpr char kPrefix[] = "step_";
@@ -171,6 +171,27 @@ Status RemoveTornSaves(FileSystem& fs, const std::string& folder, int64_t newest
   return absl::OkStatus();
 }
 
+// How the checkpoint's weights are held must be how the session holds them: critical weights and
+// residuals that it has no room for would be lost without a word.
+template <typename Tensors>
+Status CheckFormat(const Session& session, const Tensors& tensors, const std::string& path) {
+  const Plan& plan = session.plan();
+  const TensorInfo* columns = tensors.Find("critical_columns");
+  const int64_t critical = columns == nullptr ? 0 : columns->shape.back();
+  const std::string& embedding = plan.model->table()[plan.model->tensors().embedding].name;
+  const int residual = tensors.Find(embedding + ".residual") == nullptr ? 0 : kResidualBits;
+  const auto differs = [&](const char* setting, int64_t saved, int64_t held) {
+    return MakeError(ErrorCode::kShape,
+                     absl::StrCat(path, ": saved with ", setting, " = ", saved,
+                                  ", this session has ", held, "; open it with ", saved));
+  };
+  if (critical != plan.critical_count) {
+    return differs("critical_features", critical, plan.critical_count);
+  }
+  const int held = plan.residual ? kResidualBits : 0;
+  return residual == held ? absl::OkStatus() : differs("residual_bits", residual, held);
+}
+
 }  // namespace
 
 StatusOr<std::unique_ptr<PreparedSave>> PreparedSave::Prepare(Session& session, FileSystem& fs,
@@ -260,6 +281,7 @@ Status RestoreCheckpoint(Session& session, FileSystem& fs, const CheckpointFiles
   QFT_ASSIGN_OR_RETURN(const SafetensorsFile file,
                        OpenSafetensorsFile(fs, JoinPath(checkpoint.path, kStatesName)));
   const std::vector<StatePart> parts = StateParts(session);
+  QFT_RETURN_IF_ERROR(CheckFormat(session, *file.tensors, checkpoint.path));
   for (const StatePart& part : parts) {
     const TensorInfo* info = file.tensors->Find(part.info.name);
     if (info == nullptr || info->shape != part.info.shape || info->type != part.info.type) {

@@ -187,7 +187,7 @@ Status Session::CheckLearningRate(double learning_rate) const {
   return MakeError(ErrorCode::kOutOfRange,
                    absl::StrCat("learning rate ", learning_rate,
                                 " can't move the weights: rounding = nearest loses every update "
-                                "below half a grid step, which is over ",
+                                "below half a step of the weights, which is over ",
                                 needed, " in 99 % of the rows; use rounding = stochastic"));
 }
 
@@ -390,7 +390,8 @@ StepResult Session::MakeResult(const StepState& state) const {
   result.skipped = state.skip_update != 0;
   for (int i = 0; i < plan_.model->table().size(); ++i) {
     if (plan_.trains(i) && buffers_.tensors[i].weight.dtype == DType::kI8) {
-      result.codes_total += plan_.model->table()[i].elements();
+      const Weight& weight = buffers_.tensors[i].weight;
+      result.codes_total += weight.rows * (weight.cols - weight.critical.count);
     }
   }
   result.updates_lost = state.updates_lost;

@@ -80,10 +80,13 @@ std::vector<Key> MakeKeys() {
        "largest norm of the whole gradient; 0: no clipping"},
       {"critical_features", IntKey{&Config::critical_features, 0, 64},
        "input features of each matmul kept in fp32, in activations, weights, gradients and "
-       "momentum, chosen by their range; at most one in 32 of a layer's inputs; 0: none"},
+       "momentum, chosen by their range over 256 random tokens (or micro_batch_tokens, if fewer); "
+       "at "
+       "most one in eight of the narrowest layer's inputs; 0: none"},
       {"residual_bits", IntKey{&Config::residual_bits, 0, 4},
-       "4: each weight has four more bits that only the update and exports read, so that rounding "
-       "does not make it wander; 0: none, for half a byte less a parameter"},
+       "4: each weight has four more bits, which integer matmuls do not read, so that rounding "
+       "does "
+       "not make it wander; 0: none, for half a byte less a parameter"},
       {"seed", IntKey{&Config::seed, 0, kNoMaximum}, "of every random number of the session"},
       {"micro_batch_tokens", IntKey{&Config::micro_batch_tokens, 1, 1048576},
        "most tokens in a micro-batch"},

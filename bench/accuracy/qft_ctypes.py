@@ -36,6 +36,15 @@ class StepOptions(Sized):
                 ("group_count", c_int64)]
 
 
+class StepResult(Sized):
+    _fields_ = [("struct_size", ctypes.c_uint64), ("step", c_int64), ("tokens", c_int64),
+                ("loss", c_double), ("loss_weight", c_double), ("gradient_norm", c_double),
+                ("clip_factor", c_double), ("learning_rate", c_double), ("codes_changed", c_int64),
+                ("codes_total", c_int64), ("codes_saturated", c_int64), ("rows_grown", c_int64),
+                ("skipped", c_int32), ("reserved", c_int32), ("seconds", c_double),
+                ("updates_lost", c_int64), ("rounding_walk", c_double)]
+
+
 class EvalResult(Sized):
     _fields_ = [("struct_size", ctypes.c_uint64), ("loss", c_double), ("loss_weight", c_double),
                 ("tokens", c_int64)]
@@ -145,6 +154,18 @@ class Session:
         values = numpy.ascontiguousarray(values, dtype=numpy.float32)
         self.library.call("qft_tensor_write", self.handle, c_int64(self.model.tensors[name][0]),
                           c_int32(WEIGHT), ctypes.byref(self._view(values)), None)
+
+    def step(self, learning_rate, tokens, targets, documents):
+        """One update from one micro-batch; all arrays [tokens]. Returns the result as a dict."""
+        arrays = [numpy.ascontiguousarray(array, dtype=numpy.int32)
+                  for array in (tokens, targets, documents)]
+        batch = Batch(tokens=len(arrays[0]), token_ids=arrays[0].ctypes.data,
+                      targets=arrays[1].ctypes.data, document_ids=arrays[2].ctypes.data)
+        options = StepOptions(learning_rate=learning_rate)
+        result = StepResult()
+        self.library.call("qft_session_step", self.handle, ctypes.byref(options),
+                          ctypes.byref(batch), c_int64(1), ctypes.byref(result))
+        return {name: getattr(result, name) for name, _ in StepResult._fields_}
 
     def gradients(self, rows):
         """Sums over all tokens of the gradient of -log p; the step is abandoned."""

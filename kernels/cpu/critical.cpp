@@ -9,7 +9,7 @@ namespace {
 // Rows of a gradient that one task makes.
 constexpr int64_t kRowsPerTask = 192;
 // Critical features whose sums are kept in registers at once.
-constexpr int kTogether = 4;
+constexpr int kTogether = 8;
 
 const float* CriticalWeights(const IntegerProblem& p, int64_t output) {
   return p.critical_weights + output * p.critical.count;
@@ -173,7 +173,7 @@ void CpuEngine::AddCriticalColumns(const Operand& dy, const CriticalFeatures& cr
     const int64_t end = Smaller(dy.rows, (task + 1) * kRowsPerTask);
     for (int32_t feature = 0; feature < critical.count; feature += kTogether) {
       int64_t row = task * kRowsPerTask;
-      for (; row + 4 <= end; row += 4) AddDots<4>(thin, row, feature);
+      for (; row + 3 <= end; row += 3) AddDots<3>(thin, row, feature);
       for (; row < end; ++row) AddDots<1>(thin, row, feature);
     }
   });

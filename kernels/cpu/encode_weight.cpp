@@ -20,14 +20,17 @@ void EncodeRow(const float* x, int64_t r, const Weight& out) {
   uint8_t* residual =
       out.residual == nullptr ? nullptr : out.residual + r * ResidualBytes(out.cols);
   const RowScale scale = MakeRowScale(OrdinaryAbsMaxBits(x, out.cols, out.critical), kInitialTop);
-  out.grid[r] = scale.scale == 0.0f ? kZeroRowGrid : scale.scale;
   const float steps_per_grid = residual == nullptr ? 1.0f : float{kResidualSteps};
-  const Float16 inverse = Broadcast(scale.inverse * steps_per_grid);
+  const float steps_per_unit = scale.inverse * steps_per_grid;
+  const bool tiny = scale.scale == 0.0f || !(steps_per_unit <= __FLT_MAX__);
+  const bool zero = scale.zero || tiny;
+  out.grid[r] = tiny ? kZeroRowGrid : scale.scale;
+  const Float16 inverse = Broadcast(steps_per_unit);
   // A value at a critical feature may be any multiple of the scale; its code is cleared below.
   const Float16 top = Broadcast(127.0f * steps_per_grid);
   for (int64_t c = 0; c < out.cols; c += kLanes) {
     const Float16 scaled = LoadUpTo(x + c, out.cols - c) * inverse;
-    const Int16 steps = scale.zero ? Int16{} : RoundToInt(Max(Min(scaled, top), -top));
+    const Int16 steps = zero ? Int16{} : RoundToInt(Max(Min(scaled, top), -top));
     if (residual == nullptr) {
       StoreCodesUpTo(codes + c, steps, out.cols - c);
       continue;

@@ -11,7 +11,7 @@ namespace {
 // that another engine can have the same bits.
 
 constexpr int64_t kBlock = kMomentumBlock;
-// Grid steps a single update may move a code; more would not fit the grid however it grows.
+// Steps a single update may move a weight; more would not fit the grid however it grows.
 constexpr float kMaxMove = 1048576.0f;
 constexpr float kGrowth = 1.0625f;
 
@@ -282,9 +282,9 @@ struct Grid {
 
 // Codes on a grid that is no positive number with a finite inverse stay as they are: zeros move
 // them nowhere.
-Grid UsableGrid(float grid) {
+Grid UsableGrid(float grid, float steps_per_grid) {
   const float inverse = 1.0f / grid;
-  const bool usable = grid > 0 && grid <= __FLT_MAX__ && inverse <= __FLT_MAX__;
+  const bool usable = grid > 0 && grid <= __FLT_MAX__ && inverse * steps_per_grid <= __FLT_MAX__;
   return usable ? Grid{grid, inverse} : Grid{0.0f, 0.0f};
 }
 
@@ -298,6 +298,10 @@ void CpuEngine::LionUpdate(const LionOptions& options, const Weight& w, const Mo
                            const Gradient& gradient, StepState* step) {
   if (!SupportsDType(w.dtype) || !SupportsDType(m.dtype) || !SupportsDType(gradient.dtype)) return;
   if (w.dtype != m.dtype) return Fail("lion update: weight and momentum differ in dtype");
+  if (w.critical.count != gradient.critical.count ||
+      (w.critical.count > 0 && m.critical == nullptr)) {
+    return Fail("lion update: weight, momentum and gradient differ in their critical features");
+  }
   if (step->skip_update != 0) return;
   const Lion lion = MakeLion(options, *step);
   const RowTasks tasks(w.rows, w.cols);
@@ -315,8 +319,8 @@ void CpuEngine::LionUpdate(const LionOptions& options, const Weight& w, const Mo
                      static_cast<float*>(m.data) + offset);
         continue;
       }
-      const Grid grid = UsableGrid(w.grid[r]);
       const bool fine = w.residual != nullptr;
+      const Grid grid = UsableGrid(w.grid[r], fine ? float{kResidualSteps} : 1.0f);
       const Row row{static_cast<int8_t*>(w.data) + offset,
                     fine ? w.residual + r * ResidualBytes(w.cols) : nullptr,
                     grid.value,

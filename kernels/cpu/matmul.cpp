@@ -32,7 +32,10 @@ void CpuEngine::MatmulForward(const Operand& x, const Weight& w, const Matrix& y
   if (!SupportsDType(x.dtype) || !SupportsDType(w.dtype)) return;
   if (x.dtype == DType::kF32) return FloatMatmul(WithWeight(x, w, true, y, accumulate));
   if (w.dtype != DType::kI8) return Fail(kMixedForms);
-  if (x.critical.count != w.critical.count) return Fail(kOtherFeatures);
+  if (x.critical.count != w.critical.count ||
+      (x.critical.count > 0 && x.critical.columns != w.critical.columns)) {
+    return Fail(kOtherFeatures);
+  }
   IntegerProblem problem{x.rows,    w.rows,        w.cols,
                          x.second,  Codes(w.data), true,
                          x.scales,  w.grid,        static_cast<float*>(y.data),

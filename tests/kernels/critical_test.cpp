@@ -385,6 +385,32 @@ TEST(Critical, OperandsThatDifferInThemAreRefused) {
   EXPECT_STREQ(engine->Synchronize(), "the matmul's operands differ in their critical features");
 }
 
+// So small that sixteen steps a grid step have no finite inverse: zero, and zeros stay zero.
+TEST(Critical, TinyRowsAreRowsOfZeros) {
+  const EnginePointer engine(CreateCpuEngine(1));
+  std::vector<float> values(40, 0.0f);
+  values[7] = 1e-36f;
+  const EngineArray<int8_t> codes(*engine, 40);
+  const EngineArray<float> grid(*engine, 1);
+  const EngineArray<uint8_t> residual(*engine, ResidualBytes(40));
+  const Weight w{codes.data(), grid.data(), DType::kI8, 1, 40, {}, residual.data()};
+  engine->EncodeWeight(values.data(), w);
+  EXPECT_EQ(codes.Read(), std::vector<int8_t>(40, 0));
+  const EngineArray<int8_t> momentum(*engine, std::vector<int8_t>(40, 0));
+  const EngineArray<float> momentum_grid(*engine, std::vector<float>{0.0f});
+  const EngineArray<int8_t> gradient(*engine, std::vector<int8_t>(40, 0));
+  for (const float step : {grid.Read()[0], 3e-39f}) {
+    engine->CopyToEngine(grid.data(), &step, sizeof(step));
+    StepState state;
+    state.learning_rate = 1e-3f;
+    engine->LionUpdate({}, w, {momentum.data(), momentum_grid.data(), DType::kI8},
+                       {gradient.data(), momentum_grid.data(), DType::kI8, 1, 40}, &state);
+    EXPECT_EQ(codes.Read(), std::vector<int8_t>(40, 0));
+    EXPECT_EQ(state.rows_grown, 0);
+  }
+  EXPECT_EQ(engine->Synchronize(), nullptr);
+}
+
 // Values far above the others set no grid, come back as they were, and leave no code behind.
 TEST(Critical, WeightsAndGradientsKeepThemApart) {
   for (const bool fine : {false, true}) {

@@ -50,8 +50,9 @@ TEST(TrainingTest, LearnsByHeartAndStaysNearFp32) {
 TEST(RoundingTest, NearestFreezesWhatStochasticMoves) {
   const TestModel model{LlamaShape()};
   constexpr double kSmall = 1e-5;
-  TestSession nearest(model, {{"rounding", "nearest"}, {"residual_bits", "0"}});
-  TestSession stochastic(model, {{"residual_bits", "0"}});
+  const Settings coarse = {{"residual_bits", "0"}, {"critical_features", "0"}};
+  TestSession nearest(model, coarse + Settings{{"rounding", "nearest"}});
+  TestSession stochastic(model, coarse);
   const auto check = [](TestSession& session, double learning_rate) {
     return Try([&](qft_error** e) {
       return qft_session_check_learning_rate(session.handle(), learning_rate, e);

@@ -218,6 +218,40 @@ TEST_F(CheckpointTest, AnyFlippedByteOfTheManifestIsSurvived) {
   EXPECT_GT(refused, 100);
 }
 
+// Residuals and critical weights that a session has no room for would be lost.
+TEST_F(CheckpointTest, OtherWaysToHoldWeightsAreRefusedByName) {
+  const auto config = [](int64_t critical, int64_t residual) {
+    SessionConfig result = TinyConfig();
+    result.critical_features = critical;
+    result.residual_bits = residual;
+    return result;
+  };
+  const std::pair<int64_t, int64_t> kinds[] = {{0, 0}, {0, 4}, {1, 0}, {1, 4}, {2, 4}};
+  for (const auto& saved : kinds) {
+    const auto session = OpenTiny(model_, config(saved.first, saved.second));
+    ASSERT_EQ(session->plan().critical_count, saved.first);
+    StepTiny(*session, 1);
+    auto save = PreparedSave::Prepare(*session, fs_, Path("kinds"), "");
+    ASSERT_TRUE(save.ok()) << save.status();
+    ASSERT_TRUE((*save)->Commit().ok());
+    const auto checkpoint = OpenCheckpoint(fs_, Path("kinds"));
+    ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+    for (const auto& held : kinds) {
+      const auto fresh = OpenTiny(model_, config(held.first, held.second));
+      const std::string before = HashOf(*fresh);
+      const Status restored = RestoreCheckpoint(*fresh, fs_, *checkpoint);
+      if (saved == held) {
+        EXPECT_TRUE(restored.ok()) << restored;
+        EXPECT_EQ(HashOf(*fresh), HashOf(*session));
+        continue;
+      }
+      const char* setting = saved.first != held.first ? "critical_features = " : "residual_bits = ";
+      EXPECT_NE(restored.message().find(setting), std::string::npos) << restored;
+      EXPECT_EQ(HashOf(*fresh), before);
+    }
+  }
+}
+
 TEST_F(CheckpointTest, HostileManifests) {
   SaveAt(1);
   const std::string path = Path("step_1/manifest.json");
@@ -238,7 +272,7 @@ TEST_F(CheckpointTest, HostileManifests) {
   expect_refused(replaced("\"step\": 1", "\"step\": -1"));
   expect_refused(replaced("\"step\": 1", "\"step\": 18446744073709551615"));
   expect_refused(replaced("\"step\": 1", "\"step\": \"1\""));
-  expect_refused(replaced("\"format_version\": 1", "\"format_version\": 2"));
+  expect_refused(replaced("\"format_version\": 2", "\"format_version\": 1"));
   expect_refused(replaced("\"states\": \"int8\"", "\"states\": \"fp32\""));
   expect_refused(replaced("\"seed\": 0", "\"seed\": 1e300"));
   expect_refused(replaced("\"states.safetensors\"", "\"../step_1/states.safetensors\""));

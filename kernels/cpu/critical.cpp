@@ -77,38 +77,6 @@ QFT_INLINE void AddDots(const Thin& thin, int64_t row, int32_t feature) {
   }
 }
 
-// out[i, j] = fma(values[i, c], weights[c, j], out[i, j]) for c in order, over a block of kRows
-// rows and kVectors * 16 columns that stays in registers.
-template <int kRows, int kVectors>
-QFT_INLINE void AddBlock(const float* values, const float* weights, int32_t count, int64_t stride,
-                         float* out, int64_t out_stride) {
-  Float16 sums[kRows][kVectors];
-  for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) sums[r][v] = Load(out + r * out_stride + v * kLanes);
-  }
-  for (int32_t c = 0; c < count; ++c) {
-    Float16 weight[kVectors];
-    for (int v = 0; v < kVectors; ++v) weight[v] = Load(weights + c * stride + v * kLanes);
-    for (int r = 0; r < kRows; ++r) {
-      const Float16 value = Broadcast(values[r * count + c]);
-      for (int v = 0; v < kVectors; ++v) sums[r][v] = Fma(value, weight[v], sums[r][v]);
-    }
-  }
-  for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) Store(out + r * out_stride + v * kLanes, sums[r][v]);
-  }
-}
-
-// The same for one row and the last, fewer than 16 columns.
-void AddRest(const float* values, const float* weights, int32_t count, int64_t stride,
-             int64_t columns, float* out) {
-  Float16 sum = LoadPartial(out, columns);
-  for (int32_t c = 0; c < count; ++c) {
-    sum = Fma(Broadcast(values[c]), Load(weights + c * stride), sum);
-  }
-  StorePartial(out, sum, columns);
-}
-
 }  // namespace
 
 void GatherCriticalWeights(const IntegerProblem& p, int64_t column, int64_t columns, int64_t stride,
@@ -119,34 +87,6 @@ void GatherCriticalWeights(const IntegerProblem& p, int64_t column, int64_t colu
       row[j] = CriticalWeights(p, column + j)[c];
     }
     for (int64_t j = columns; j < stride; ++j) row[j] = 0.0f;
-  }
-}
-
-void AddCriticalTile(const IntegerProblem& p, const Tile& tile, const float* weights,
-                     int64_t stride) {
-  const int32_t count = p.critical.count;
-  const float* values = p.critical.values + tile.row * count;
-  float* out = p.out + tile.row * p.n + tile.column;
-  int64_t j = 0;
-  for (; j + 2 * kLanes <= tile.columns; j += 2 * kLanes) {
-    int64_t i = 0;
-    for (; i + 4 <= tile.rows; i += 4) {
-      AddBlock<4, 2>(values + i * count, weights + j, count, stride, out + i * p.n + j, p.n);
-    }
-    for (; i < tile.rows; ++i) {
-      AddBlock<1, 2>(values + i * count, weights + j, count, stride, out + i * p.n + j, p.n);
-    }
-  }
-  for (; j < tile.columns; j += kLanes) {
-    const int64_t left = tile.columns - j;
-    for (int64_t i = 0; i < tile.rows; ++i) {
-      float* row = out + i * p.n + j;
-      if (left >= kLanes) {
-        AddBlock<1, 1>(values + i * count, weights + j, count, stride, row, p.n);
-      } else {
-        AddRest(values + i * count, weights + j, count, stride, left, row);
-      }
-    }
   }
 }
 

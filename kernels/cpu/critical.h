@@ -11,11 +11,7 @@ namespace qft::QFT_ISA {
 void GatherCriticalWeights(const IntegerProblem& p, int64_t column, int64_t columns, int64_t stride,
                            float* weights);
 
-// out[i, j] = fma(values[i, c], weights[c, j], out[i, j]) for c in order, over a tile of p.out.
-void AddCriticalTile(const IntegerProblem& p, const Tile& tile, const float* weights,
-                     int64_t stride);
-
-// The same for one output.
+// fma(values[row, c], weight[column, c], value) for c in order.
 float AddCriticalOutput(const IntegerProblem& p, int64_t row, int64_t column, float value);
 
 }  // namespace qft::QFT_ISA

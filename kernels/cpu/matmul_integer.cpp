@@ -41,25 +41,6 @@ TileGrid PickTiles(int64_t m, int64_t n, int threads) {
   return best;
 }
 
-// out = scale * (partial + c), added to out when accumulate; partial nullptr: none.
-void ScaleRow(const int32_t* c, const float* partial, float row_scale, const float* column_scale,
-              int64_t count, bool accumulate, float* out) {
-  for (int64_t j = 0; j < count; j += kLanes) {
-    const int64_t left = count - j;
-    Float16 value = ToFloat(LoadInt(c + j));
-    if (partial != nullptr) value = Load(partial + j) + value;
-    Float16 scale = Broadcast(row_scale);
-    if (column_scale != nullptr) scale = scale * LoadUpTo(column_scale + j, left);
-    value = scale * value;
-    if (accumulate) value = LoadUpTo(out + j, left) + value;
-    if (left >= kLanes) {
-      Store(out + j, value);
-    } else {
-      StorePartial(out + j, value, left);
-    }
-  }
-}
-
 void AddSums(const int32_t* c, int64_t count, float* partial) {
   for (int64_t j = 0; j < count; ++j) partial[j] += static_cast<float>(c[j]);
 }
@@ -68,16 +49,77 @@ int64_t RoundUp(int64_t value) {
   return (value + kLanes - 1) / kLanes * kLanes;
 }
 
-// critical_weights: of this tile's columns, [critical count, ldc].
-void StoreTile(const IntegerProblem& p, const Tile& tile, const int32_t* c, const float* partial,
-               const float* critical_weights, int64_t ldc) {
-  for (int64_t i = 0; i < tile.rows; ++i) {
-    ScaleRow(c + i * ldc, partial != nullptr ? partial + i * ldc : nullptr,
-             p.row_scale[tile.row + i] * p.row_factor,
-             p.column_scale != nullptr ? p.column_scale + tile.column : nullptr, tile.columns,
-             p.accumulate, p.out + (tile.row + i) * p.n + tile.column);
+// What a tile's epilogue reads: sums and the critical columns' weights, both with leading dimension
+// ldc.
+struct TileSums {
+  const int32_t* c;
+  const float* partial;           // nullptr: none
+  const float* critical_weights;  // [critical count, ldc]
+  int64_t ldc;
+};
+
+// scale * (partial + c), added to out when accumulate: row i and 16 columns from j on of a tile.
+QFT_INLINE Float16 ScaledSums(const IntegerProblem& p, const Tile& tile, const TileSums& sums,
+                              int64_t i, int64_t j) {
+  const int64_t left = tile.columns - j;
+  Float16 value = ToFloat(LoadInt(sums.c + i * sums.ldc + j));
+  if (sums.partial != nullptr) value = Load(sums.partial + i * sums.ldc + j) + value;
+  Float16 scale = Broadcast(p.row_scale[tile.row + i] * p.row_factor);
+  if (p.column_scale != nullptr) {
+    scale = scale * LoadUpTo(p.column_scale + tile.column + j, left);
   }
-  if (p.critical.count > 0) AddCriticalTile(p, tile, critical_weights, ldc);
+  value = scale * value;
+  if (!p.accumulate) return value;
+  return LoadUpTo(p.out + (tile.row + i) * p.n + tile.column + j, left) + value;
+}
+
+// The epilogue of kRows rows and kVectors * 16 columns, which stay in registers while the critical
+// features are added.
+template <int kRows, int kVectors>
+QFT_INLINE void StoreBlock(const IntegerProblem& p, const Tile& tile, const TileSums& sums,
+                           int64_t i, int64_t j) {
+  const int32_t critical = p.critical.count;
+  Float16 value[kRows][kVectors];
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kVectors; ++v) {
+      value[r][v] = ScaledSums(p, tile, sums, i + r, j + v * kLanes);
+    }
+  }
+  const float* x = critical == 0 ? nullptr : p.critical.values + (tile.row + i) * critical;
+  for (int32_t c = 0; c < critical; ++c) {
+    Float16 weight[kVectors];
+    for (int v = 0; v < kVectors; ++v) {
+      weight[v] = Load(sums.critical_weights + c * sums.ldc + j + v * kLanes);
+    }
+    for (int r = 0; r < kRows; ++r) {
+      const Float16 feature = Broadcast(x[r * critical + c]);
+      for (int v = 0; v < kVectors; ++v) value[r][v] = Fma(feature, weight[v], value[r][v]);
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kVectors; ++v) {
+      const int64_t column = j + v * kLanes;
+      const int64_t left = tile.columns - column;
+      float* out = p.out + (tile.row + i + r) * p.n + tile.column + column;
+      if (left >= kLanes) {
+        Store(out, value[r][v]);
+      } else {
+        StorePartial(out, value[r][v], left);
+      }
+    }
+  }
+}
+
+void StoreTile(const IntegerProblem& p, const Tile& tile, const TileSums& sums) {
+  int64_t j = 0;
+  for (; j + 2 * kLanes <= tile.columns; j += 2 * kLanes) {
+    int64_t i = 0;
+    for (; i + 4 <= tile.rows; i += 4) StoreBlock<4, 2>(p, tile, sums, i, j);
+    for (; i < tile.rows; ++i) StoreBlock<1, 2>(p, tile, sums, i, j);
+  }
+  for (; j < tile.columns; j += kLanes) {
+    for (int64_t i = 0; i < tile.rows; ++i) StoreBlock<1, 1>(p, tile, sums, i, j);
+  }
 }
 
 // Exact up to kMaxIntegerSum products, beyond that piece by piece in fp32.
@@ -140,7 +182,7 @@ void CpuEngine::IntegerMatmul(const IntegerProblem& p) {
       if (!MultiplyPart(worker, part, p.a + tile.row * p.k + k, b_part, c, rest)) return;
       if (k + part.k < p.k) AddSums(c, cells, partial);
     }
-    StoreTile(p, tile, c, partial, critical_weights, ldc);
+    StoreTile(p, tile, {c, partial, critical_weights, ldc});
   });
 }
 

@@ -138,9 +138,9 @@ TEST(SecondTerm, IsPartOfTheForwardProduct) {
         for (int64_t n = 0; n < kOutputs; ++n) {
           int32_t first = 0, second = 0;
           for (int64_t k = 0; k < kInputs; ++k) {
-            const int32_t weight = w[static_cast<size_t>(n * kInputs + k)];
-            first += weight * x[static_cast<size_t>(t * kInputs + k)];
-            second += weight * more[static_cast<size_t>(t * kInputs + k)];
+            const auto at = static_cast<size_t>(n * kInputs + k);
+            first += w[at] * x[static_cast<size_t>(t * kInputs + k)];
+            second += w[at] * more[static_cast<size_t>(t * kInputs + k)];
           }
           const float scale = x_scales[static_cast<size_t>(t)];
           const float step = grid[static_cast<size_t>(n)];

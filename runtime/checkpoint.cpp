@@ -177,7 +177,7 @@ template <typename Tensors>
 Status CheckFormat(const Session& session, const Tensors& tensors, const std::string& path) {
   const Plan& plan = session.plan();
   const TensorInfo* columns = tensors.Find("critical_columns");
-  const int64_t critical = columns == nullptr ? 0 : columns->shape.back();
+  const int64_t critical = columns == nullptr || columns->shape.empty() ? 0 : columns->shape.back();
   const std::string& embedding = plan.model->table()[plan.model->tensors().embedding].name;
   const int residual = tensors.Find(embedding + ".residual") == nullptr ? 0 : kResidualBits;
   const auto differs = [&](const char* setting, int64_t saved, int64_t held) {

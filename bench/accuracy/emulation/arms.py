@@ -45,9 +45,10 @@ RECIPE = with_(RESIDUAL_4, name="recipe", two_terms=("down",))
 
 def walk_arms():
     """Question 1: the random walk of stochastic rounding."""
-    return [with_(arm, rate=rate) for rate in (1e-5, 3e-5)
-            for arm in (FP32, BASE, with_(BASE, name="INT8, residual 8", levels=256), RESIDUAL_4,
+    arms = [with_(arm, rate=rate) for rate in (1e-5, 3e-5)
+            for arm in (FP32, BASE, RESIDUAL_4,
                         with_(BASE, name="INT8, error feedback 0.3", feedback=0.3))]
+    return arms + [with_(BASE, name="INT8, residual 8", levels=256, rate=1e-5)]
 
 
 def walk_grid_arms():
@@ -59,9 +60,9 @@ def walk_grid_arms():
 def critical_arms():
     """Question 3: how many features, kept apart where; rotations instead."""
     turned = with_(RESIDUAL_4, critical=0, critical_states=False)
-    return [RECIPE, with_(RESIDUAL_4, name="INT8, 64 critical, residual 4", critical=64),
-            with_(RECIPE, name="recipe, 32 critical", critical=32),
+    return [with_(FP32, rate=1e-5), RECIPE,
             with_(RECIPE, name="recipe, critical inputs only", critical_states=False),
+            with_(RESIDUAL_4, name="INT8, 64 critical, residual 4", critical=64),
             with_(turned, name="INT8, hadamard, residual 4", hadamard=ALL_SITES),
             with_(RESIDUAL_4, name="INT8, hadamard at down, residual 4", hadamard=("down",)),
             with_(FP32, name="fp32, hadamard at down", hadamard=("down",))]
@@ -70,26 +71,40 @@ def critical_arms():
 def planted_arms():
     return [with_(arm, planted=True) for arm in
             (FP32, RECIPE, with_(RECIPE, name="recipe, nothing critical", critical=0,
-                                 critical_states=False))]
+                                 critical_states=False),
+             with_(RECIPE, name="recipe, critical in backward INT8", critical_backward="int8"))]
 
 
 def operand_arms():
     """Question 2, around the recipe."""
-    return [with_(RECIPE, name="recipe, dy to nearest", stochastic_dy=False),
+    arms = [FP32, RECIPE, with_(RECIPE, name="recipe, dy to nearest", stochastic_dy=False),
+            with_(RECIPE, name="recipe, critical in backward INT8", critical_backward="int8"),
             with_(RECIPE, name="recipe, head in bf16", bf16_head=True),
             with_(RECIPE, name="recipe, momentum by row", momentum_by="row"),
             with_(RECIPE, name="recipe, gradients by block", gradient_by="block"),
             with_(RECIPE, name="recipe, gradients in fp32", gradient_by="fp32")]
+    return [with_(arm, rate=1e-5, steps=500) for arm in arms]
 
 
 def paper_arms():
     """Question 4: the paper read literally, 1 % of the elements by magnitude in fp32."""
     paper = Arm("paper", integer=False, critical=0, elements=0.01)
-    return [with_(paper, name="paper, nearest, grid fitted anew", rounding="refit"),
-            with_(paper, name="paper, nearest, fixed grid", rounding="nearest"),
+    return [with_(FP32, rate=1e-5),
+            with_(paper, name="paper, nearest, grid fitted anew", rounding="refit"),
             with_(paper, name="only critical elements train", rounding="frozen")]
 
 
 def rates_arms():
     """Question 5."""
-    return [with_(arm, rate=rate) for rate in (1e-6, 3e-6, 2e-5, 3e-5) for arm in (FP32, RECIPE)]
+    return [with_(arm, rate=rate, steps=500) for rate in (3e-5, 3e-6, 1e-6)
+            for arm in (FP32, RECIPE)]
+
+
+def engine_arms():
+    """What engine_curve.py compares the CPU engine with."""
+    return [with_(arm, steps=300) for arm in (FP32, RECIPE)]
+
+
+def pretrain_arms():
+    """From random weights: --seeds 3 --documents 8 are 3 million tokens a seed in 1,500 steps."""
+    return [with_(arm, pretrain=True, rate=1e-4) for arm in (FP32, RECIPE)]

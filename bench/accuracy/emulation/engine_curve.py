@@ -26,7 +26,7 @@ def smooth(curve, width):
 
 def run(arguments):
     data = Data(arguments.tokens, 1, arguments.documents, None)
-    tokens, targets = data.train
+    tokens, targets = data.parts["train"]
     order = data.order(arguments.seed, arguments.steps)
     settings = dict(pair.split("=", 1) for pair in arguments.set)
     model = Model(Library(arguments.library / "libqft.so"), arguments.model)

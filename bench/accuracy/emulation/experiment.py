@@ -8,7 +8,6 @@ import numpy
 import torch
 
 from llama import LINEAR, Llama, hadamard_blocks
-from model_files import plant_outliers
 from states import MatrixState, lion_fp32
 
 
@@ -28,11 +27,13 @@ class Arm:
     bf16_head: bool = False
     critical: int = 16               # input features kept apart from the codes of activations,
     critical_states: bool = False    # and from those of weights, gradients and momentum too
+    critical_backward: str = "fp32"  # int8: at critical features too, with a scale a feature
     critical_by: str = "range"       # range, or range_weight: range * largest weight of the column
     elements: float = 0.0            # share of elements kept in fp32, by magnitude (the paper)
     hadamard: tuple = ()             # sites whose input is rotated, blocks of 64
     two_terms: tuple = ()            # sites whose input has a second INT8 term in forward
     planted: bool = False
+    pretrain: bool = False           # random weights, trained on plain text
     rate: float = 1e-5
     steps: int = 1500
 
@@ -42,36 +43,35 @@ class Arm:
 
     def yardstick(self):
         return Arm("fp32", states="fp32", integer=False, critical=0, hadamard=self.hadamard,
-                   planted=self.planted, rate=self.rate, steps=self.steps)
+                   planted=self.planted, pretrain=self.pretrain, rate=self.rate, steps=self.steps)
 
 
 class Data:
     def __init__(self, path, seeds, documents, device):
         arrays = numpy.load(path)
         self.seeds, self.documents, self.device = seeds, documents, device
-        self.train = [arrays["train_tokens"], arrays["train_targets"]]
-        self.tests = {name: [arrays[f"{name}_tokens"], arrays[f"{name}_targets"]]
-                      for name in ("held_out", "unrelated")}
-        self.length = self.train[0].shape[1]
+        self.parts = {name: [arrays[f"{name}_tokens"], arrays[f"{name}_targets"]]
+                      for name in ("train", "text", "held_out", "unrelated")}
+        self.length = self.parts["train"][0].shape[1]
 
-    def order(self, seed, steps):
+    def order(self, seed, steps, part="train"):
         """Row numbers [steps, documents]: shuffled epochs, one after the other."""
         random = numpy.random.default_rng(1000 + seed)
-        rows = len(self.train[0])
+        rows = len(self.parts[part][0])
         epochs = -(-steps * self.documents // rows)
         order = numpy.concatenate([random.permutation(rows) for _ in range(epochs)])
         return order[: steps * self.documents].reshape(steps, self.documents)
 
-    def batches(self, steps):
+    def batches(self, steps, part="train"):
         """tokens and targets [steps, S, T] on the device."""
-        orders = numpy.stack([self.order(seed, steps) for seed in range(self.seeds)], 1)
-        return [torch.from_numpy(part[orders].reshape(steps, self.seeds, -1)).to(self.device)
-                for part in self.train]
+        orders = numpy.stack([self.order(seed, steps, part) for seed in range(self.seeds)], 1)
+        return [torch.from_numpy(rows[orders].reshape(steps, self.seeds, -1)).to(self.device)
+                for rows in self.parts[part]]
 
     def test_batches(self, name, limit=None):
         """tokens and targets [batches, S, T], the same for every seed."""
         result = []
-        for part in self.tests[name]:
+        for part in self.parts[name]:
             part = part[:limit]
             part = part[: len(part) // self.documents * self.documents]
             part = part.reshape(-1, 1, self.documents * self.length)
@@ -95,8 +95,6 @@ class Run:
     def __init__(self, arm, config, matrices, norms, columns, data):
         self.arm, self.config, self.data = arm, config, data
         device, seeds = data.device, data.seeds
-        if arm.planted:
-            matrices, norms = plant_outliers(matrices, norms)
         self.step = torch.zeros((), dtype=torch.int32, device=device)
         self.rate = torch.zeros((), device=device)
         matrices = dict(matrices)
@@ -174,7 +172,7 @@ class Run:
     def train(self, steps=None):
         """Returns curves and the time taken. `steps` cuts the schedule short."""
         arm, data = self.arm, self.data
-        tokens, targets = data.batches(steps or arm.steps)
+        tokens, targets = data.batches(steps or arm.steps, "text" if arm.pretrain else "train")
         self.tokens.copy_(tokens[0])
         self.targets.copy_(targets[0])
         step = self._captured(self._train_step)

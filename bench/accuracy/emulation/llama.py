@@ -53,6 +53,12 @@ def _forward(site, x):
     return y.baddbmm_(apart, site.weight_at_columns().transpose(1, 2)), (codes, scale, apart)
 
 
+def columns_to_int8(x):
+    """x [S, R, C] to nearest with a scale a column, decoded."""
+    scale = (x.abs().amax(1, keepdim=True) / 127.0).clamp(min=1e-30)
+    return (x / scale).round() * scale
+
+
 def _weight_gradient(site, dy, kept, rows, part):
     """Into state.gradient for the output features `rows` (a slice), part `part` of the outputs."""
     state, layer, (codes, scale, apart) = site.state, site.layer, kept
@@ -65,10 +71,13 @@ def _weight_gradient(site, dy, kept, rows, part):
     scale_into(gradient, integer_matmul(dy_codes.transpose(1, 2), codes), dy_scale.transpose(1, 2))
     if apart is None:
         return
-    if state.columns is not None:
+    inverse = torch.where(scale > 0, 1.0 / scale, 0.0)
+    if site.arm.critical_backward == "int8":
+        thin = torch.bmm(dy_codes.float().transpose(1, 2), columns_to_int8(apart * inverse))
+        state.critical_gradient[layer][:, rows] += thin * dy_scale.transpose(1, 2)
+    elif state.columns is not None:
         state.critical_gradient[layer][:, rows] += torch.bmm(dy.transpose(1, 2), apart)
     else:
-        inverse = torch.where(scale > 0, 1.0 / scale, 0.0)
         thin = torch.bmm(dy_codes.float().transpose(1, 2), apart * inverse)
         gradient[..., site.columns] += thin * dy_scale.transpose(1, 2)
 
@@ -83,7 +92,10 @@ def _input_gradient(site, dy, dx, rows, part):
         dy, state.grid[layer][:, rows].transpose(1, 2), site.step, site.salts[2 * part],
         site.arm.stochastic_dy)
     scale_add_into(dx, integer_matmul(dy_codes, state.codes[layer][:, rows]), dy_scale)
-    if state.columns is not None:
+    if site.arm.critical_backward == "int8":
+        apart = columns_to_int8(state.critical[layer][:, rows] / state.grid[layer][:, rows])
+        dx[..., site.columns] += torch.bmm(dy_codes.float(), apart) * dy_scale
+    elif state.columns is not None:
         dx[..., site.columns] += torch.bmm(dy, state.critical[layer][:, rows])
 
 

@@ -57,3 +57,14 @@ def plant_outliers(matrices, norms, count=6, seed=0):
         norms[index, columns] *= factors
         matrices[kind][layer][:, columns] /= factors
     return matrices, norms
+
+
+def random_weights(matrices, norms, seed=0):
+    """Normal with deviation 0.02, by 1 / sqrt(2 L) less where a matrix writes to the residual stream."""
+    generator = torch.Generator(norms.device).manual_seed(seed)
+    result = {}
+    for kind, values in matrices.items():
+        deviation = 0.02 / (2 * len(values)) ** 0.5 if kind in ("o", "down") else 0.02
+        result[kind] = deviation * torch.randn(values.shape, generator=generator,
+                                               device=values.device)
+    return result, torch.ones_like(norms)

@@ -6,6 +6,7 @@ Rows are documents of at most `--length` tokens, padded; targets[r, i] is the to
   train, held_out   questions and answers of a JSON lines file ({"question", "answer"}), loss on the
                     answer and the end token; the same seed gives the same split
   unrelated         definitions and examples of WordNet (Debian package wordnet-base), loss on all
+  text              the other definitions, for pre-training
 Needs transformers and gguf (the tokeniser comes from the model's GGUF file).
 """
 
@@ -28,17 +29,23 @@ def question_rows(tokenizer, path, length):
     return rows
 
 
-def gloss_rows(tokenizer, folder, length, count):
-    """Rows of consecutive definitions, from all over the four dictionaries."""
+def read_glosses(folder):
+    """(those of `unrelated`, from all over the four dictionaries; the others)"""
     glosses = []
     for part in ("adj", "adv", "noun", "verb"):
         for line in (folder / f"data.{part}").read_text(encoding="utf-8").splitlines():
             if not line.startswith(" "):
                 head, gloss = line.split(" | ", 1)
                 glosses.append(f"{head.split()[4].replace('_', ' ')}: {gloss.strip()}")
-    tokens = tokenizer("\n".join(glosses[:: len(glosses) // 8000])).input_ids
-    stride = (len(tokens) - length) // (count - 1)
-    return [(tokens[i * stride : i * stride + length], 1) for i in range(count)]
+    stride = len(glosses) // 8000
+    return glosses[::stride], [g for i, g in enumerate(glosses) if i % stride]
+
+
+def text_rows(tokenizer, glosses, length, count=None):
+    """Rows of consecutive definitions: all of them, or `count` spread over them."""
+    tokens = tokenizer("\n".join(glosses)).input_ids
+    stride = (len(tokens) - length) // (count - 1) if count else length
+    return [(tokens[i : i + length], 1) for i in range(0, len(tokens) - length + 1, stride)]
 
 
 def pack(rows, length):
@@ -66,9 +73,10 @@ def main():
     rows = question_rows(tokenizer, arguments.questions, arguments.length)
     order = numpy.random.default_rng(0).permutation(len(rows))
     rows = [rows[i] for i in order]
+    unrelated, text = read_glosses(arguments.wordnet)
     parts = {"held_out": rows[: arguments.held_out], "train": rows[arguments.held_out :],
-             "unrelated": gloss_rows(tokenizer, arguments.wordnet, arguments.length,
-                                     arguments.unrelated)}
+             "unrelated": text_rows(tokenizer, unrelated, arguments.length, arguments.unrelated),
+             "text": text_rows(tokenizer, text, arguments.length)}
     arrays = {}
     for name, part in parts.items():
         arrays[f"{name}_tokens"], arrays[f"{name}_targets"] = pack(part, arguments.length)

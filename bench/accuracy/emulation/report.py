@@ -29,29 +29,44 @@ def gaps(result, base):
 
 
 def table(results):
-    key = lambda r: (r["rate"], r["steps"], r["planted"])
+    key = lambda r: (r["rate"], r["steps"], r["planted"], r.get("pretrain", False))
     bases = {key(r): r for r in results if r["arm"] == "fp32" and "telemetry" in r}
     return [(r, gaps(r, bases[key(r)])) for r in results
             if "telemetry" in r and key(r) in bases and r["arm"] != "fp32"]
 
 
-def plot(rows, path):
+def label(result):
+    text = f"{result['arm']}, {result['rate']:g}, {result['steps']} steps"
+    if result["planted"]:
+        text += ", outliers planted"
+    return text + (", from random weights" if result.get("pretrain") else "")
+
+
+def plot(rows, path, edge=3.5):
+    """Gaps beyond `edge` are written at the edge."""
     import matplotlib
     matplotlib.use("Agg")
     from matplotlib import pyplot
-    figure, axis = pyplot.subplots(figsize=(9, 0.45 * len(rows) + 1.5))
+    figure, axis = pyplot.subplots(figsize=(10, 0.3 * len(rows) + 1.2))
     for offset, test in enumerate(TESTS):
         for index, (_, row) in enumerate(rows):
-            if test in row:
-                axis.errorbar(row[test][0], index + 0.2 * offset, xerr=row[test][1], fmt="o",
-                              color=f"C{offset}", label=test if index == 0 else None)
-    axis.set_yticks(range(len(rows)), [f"{r['arm']}, {r['rate']:g}" for r, _ in rows])
-    axis.invert_yaxis()
+            if test not in row:
+                continue
+            mean, bound = row[test]
+            place = min(max(mean, -edge), edge)
+            axis.errorbar(place, index + 0.2 * (offset - 1), xerr=bound, fmt="o", markersize=4,
+                          color=f"C{offset}", label=test if index == 0 else None)
+            if place != mean:
+                axis.annotate(f"{mean:+.1f}", (place, index + 0.2 * (offset - 1)), fontsize=6,
+                              xytext=(4, -2), textcoords="offset points")
+    axis.set_yticks(range(len(rows)), [label(result) for result, _ in rows], fontsize=7)
+    axis.set_ylim(len(rows) - 0.4, -0.6)
+    axis.set_xlim(-edge - 0.2, edge + 0.5)
     axis.axvline(0, color="grey")
-    axis.set_xlabel("loss against fp32 Lion, per cent")
-    axis.legend()
+    axis.set_xlabel("loss against fp32 Lion, per cent, 95 % over the seeds")
+    axis.legend(loc="lower right", fontsize=7)
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=100)
 
 
 def main():
@@ -64,7 +79,7 @@ def main():
                if "arm" in r]
     rows = table(results)
     for result, row in sorted(rows, key=lambda pair: pair[0]["rate"]):
-        print(f"{result['arm']:34} {result['rate']:g}  " + "  ".join(
+        print(f"{label(result):70} " + "  ".join(
             f"{test} {mean:+.2f}±{bound:.2f}" for test, (mean, bound) in row.items()))
     if arguments.plot:
         plot(rows, arguments.plot)

@@ -5,7 +5,8 @@
   rates      learning rates, a few hundred steps
   sums       what horizontal and vertical accumulation cost, 1 to 64 micro-batches
   NAME       a list of arms of arms.py (function NAME_arms), trained in full
-Every result is written when it is there; --parts are run in order until --seconds are over.
+Every result is written when it is there; --parts are run in order until --seconds are over, and a run with
+the same --out goes on with the arms that are missing.
 """
 
 import argparse
@@ -42,6 +43,9 @@ class Study:
         self.ranges = {}
         self.results = []
         self.sums = {}
+        if (self.out / "results.json").exists():  # of a run that was cut short
+            self.results = json.loads((self.out / "results.json").read_text("utf-8"))
+            self.sums = dict(numpy.load(self.out / "losses.npz"))
 
     def left(self):
         return self.seconds - (time.time() - self.begin)
@@ -50,46 +54,67 @@ class Study:
         print(f"[{time.time() - self.begin:6.1f}]", *words, flush=True)
 
     def make(self, arm):
-        return Run(arm, self.config, self.matrices, self.norms, self.columns(arm), self.data)
+        matrices, norms = self.weights(arm)
+        return Run(arm, self.config, matrices, norms, self.columns(arm), self.data)
+
+    def weights(self, arm):
+        if arm.pretrain:
+            return model_files.random_weights(self.matrices, self.norms)
+        if arm.planted:
+            return model_files.plant_outliers(self.matrices, self.norms)
+        return self.matrices, self.norms
 
     def columns(self, arm):
         """By the ranges over the first training batch, without quantising."""
         if arm.critical == 0:
             return None
-        if arm.planted not in self.ranges:
-            run = Run(studies.with_(arm.yardstick(), hadamard=()), self.config, self.matrices,
-                      self.norms, None, self.data)
-            seen = {}
+        key = (arm.planted, arm.pretrain)
+        matrices, norms = self.weights(arm)
+        if key not in self.ranges:
+            run = Run(studies.with_(arm.yardstick(), hadamard=()), self.config, matrices, norms,
+                      None, self.data)
+            self.ranges[key] = self.find_ranges(run)
+        return find_columns(self.ranges[key], matrices, arm)
 
-            def observe(site, layer, x):
-                seen.setdefault(site, {})[layer] = x.abs().amax((0, 1))
-            run.model.observe = observe
-            tokens, _ = self.data.batches(1)
-            with torch.no_grad():
-                run.model.logits(run.model.hidden(run.model.embed(tokens[0])))
-            self.ranges[arm.planted] = {site: torch.stack([by_layer[i] for i in sorted(by_layer)])
-                                        for site, by_layer in seen.items()}
-        matrices = self.matrices
-        if arm.planted:
-            matrices, _ = model_files.plant_outliers(self.matrices, self.norms)
-        return find_columns(self.ranges[arm.planted], matrices, arm)
+    def find_ranges(self, run):
+        """site -> [L, K]: largest magnitude of each input feature over the first training batch."""
+        seen = {}
+
+        def observe(site, layer, x):
+            seen.setdefault(site, {})[layer] = x.abs().amax((0, 1))
+        run.model.observe = observe
+        tokens, _ = self.data.batches(1)
+        with torch.no_grad():
+            run.model.logits(run.model.hidden(run.model.embed(tokens[0])))
+        run.model.observe = None
+        return {site: torch.stack([by_layer[i] for i in sorted(by_layer)])
+                for site, by_layer in seen.items()}
+
+    def overlap(self, run):
+        """Share of the critical features, by site, that would be chosen again after training."""
+        matrices = {kind: state.initial for kind, state in run.states.items()}
+        again = find_columns(self.find_ranges(run), matrices, run.arm)
+        return {site: float(torch.isin(offset(again[site]), offset(columns)).float().mean())
+                for site, columns in run.columns.items()}
 
     def record(self, part, arm, run, curves=None, extra=None):
         result = {"part": part, "arm": arm.name, "rate": arm.rate, "steps": arm.steps,
-                  "planted": arm.planted}
+                  "planted": arm.planted, "pretrain": arm.pretrain}
         tests = {"held_out": None, "unrelated": None}
         if arm.integer_forward and curves is not None:
             tests["held_out_float"] = studies.with_(arm, integer=False)
         for test, other in tests.items():
             sums, counts = run.evaluate(test.replace("_float", ""), other)
             result[test] = (sums.sum(1) / counts.sum()).tolist()
-            self.sums[f"{part}|{arm.name}|{arm.rate:g}|{arm.planted}|{test}"] = sums
+            self.sums[f"{part}|{arm.name}|{arm.rate:g}|{test}"] = sums
         if curves is not None:
             result["train_loss"] = [round(float(v), 5) for v in
                                     curves["loss"][-100:].mean(0)]
             result["seconds"] = curves["seconds"]
             result["telemetry"] = run.telemetry()
-            self.sums[f"{part}|{arm.name}|{arm.rate:g}|{arm.planted}|curve"] = curves["loss"]
+            if run.columns is not None and not arm.hadamard:
+                result["critical_overlap"] = self.overlap(run)
+            self.sums[f"{part}|{arm.name}|{arm.rate:g}|curve"] = curves["loss"]
         result.update(extra or {})
         self.results.append(result)
         self.save()
@@ -106,8 +131,8 @@ class Study:
     def gap(self, result, test):
         """Relative to fp32 Lion of the same part, rate and data order: mean and 95 % over seeds."""
         for other in self.results:
-            if other["arm"] == "fp32" and all(other[k] == result[k]
-                                              for k in ("rate", "steps", "planted")):
+            if other.get("arm") == "fp32" and all(other[k] == result[k]
+                                              for k in ("rate", "steps", "planted", "pretrain")):
                 base = numpy.array(other[test.replace("_float", "")])
                 gaps = 100 * (numpy.array(result[test]) / base - 1)
                 bound = 0.0
@@ -130,6 +155,8 @@ class Study:
 
     def train(self, part, arms):
         for arm in arms:
+            if self.done(arm):
+                continue
             if self.left() < self.estimate(arm):
                 self.say(f"{part}: {arm.name} {arm.rate:g} left out, no time")
                 continue
@@ -137,6 +164,11 @@ class Study:
             self.record(part, arm, run, run.train())
             del run
             torch.cuda.empty_cache() if self.device.type == "cuda" else None
+
+    def done(self, arm):
+        return any("seconds" in r and r["arm"] == arm.name and
+                   all(r[k] == getattr(arm, k) for k in ("rate", "steps", "planted", "pretrain"))
+                   for r in self.results if "arm" in r)
 
     def estimate(self, arm):
         paces = [r["seconds"] / r["steps"] for r in self.results if "seconds" in r]
@@ -178,6 +210,11 @@ class Study:
             self.results.append(row)
             self.say(row)
         self.save()
+
+
+def offset(columns):
+    """[L, C] -> numbers that differ between layers."""
+    return columns + (torch.arange(len(columns), device=columns.device) << 32)[:, None]
 
 
 def main():

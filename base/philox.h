@@ -30,7 +30,7 @@ inline constexpr uint32_t kPhiloxMul1 = 0xCD9E8D57u;
 inline constexpr uint32_t kPhiloxWeyl0 = 0x9E3779B9u;
 inline constexpr uint32_t kPhiloxWeyl1 = 0xBB67AE85u;
 
-inline PhiloxBlock Philox(PhiloxKey key, uint64_t block, uint64_t step) {
+constexpr PhiloxBlock Philox(PhiloxKey key, uint64_t block, uint64_t step) {
   uint32_t c0 = static_cast<uint32_t>(block);
   uint32_t c1 = static_cast<uint32_t>(block >> 32);
   uint32_t c2 = static_cast<uint32_t>(step);

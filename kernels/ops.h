@@ -2,14 +2,15 @@
 // kernels/cpu implements it for processors, kernels/cuda for NVIDIA GPUs. Valid C++17.
 //
 // Conventions
-//   * All matrices are row-major and dense: element (r, c) at data[r * cols + c].
+//   * All matrices are row-major and dense: element (r, c) at data[r * cols + c]. The cpu engine
+//     takes fp32 matrices, the cuda engine fp32 and bf16; all arithmetic on them is fp32.
 //   * T = tokens of a micro-batch (packed, documents one after the other), K = input features of a
 //     linear layer, N = its output features, V = vocabulary.
 //   * A code is an INT8 value in [-127, 127]; value = grid * code; zero decodes to exactly zero.
 //   * Operations are enqueued in order and cannot fail on valid arguments. What does fail (an
 //     argument an engine does not support, a device error) is sticky and returned by Synchronize.
 //   * Determinism: the same arguments give the same bits, whatever the number of threads. Where the
-//     contract says "exact", every engine gives the same bits too.
+//     contract says "exact", every engine gives the same bits too, from fp32 matrices.
 //   * A row that holds a NaN or an infinity is quantised to codes 0 with a NaN scale, so that it
 //     reaches the gradient norm instead of vanishing.
 #pragma once
@@ -22,6 +23,10 @@
 namespace qft {
 
 enum class DType : int32_t { kF32 = 0, kBF16 = 1, kF16 = 2, kI8 = 3, kI32 = 4 };
+
+inline constexpr int64_t ElementBytes(DType dtype) {
+  return dtype == DType::kI8 ? 1 : dtype == DType::kBF16 || dtype == DType::kF16 ? 2 : 4;
+}
 
 enum class Rounding : int32_t { kNearest = 0, kStochastic = 1 };
 
@@ -167,6 +172,12 @@ class Engine {
   virtual void CopyToEngine(void* destination, const void* host, size_t bytes) = 0;
   virtual void CopyToHost(void* host, const void* source, size_t bytes) = 0;
   virtual void Fill(void* destination, int value, size_t bytes) = 0;
+  // Bytes that can still be allocated.
+  virtual int64_t AvailableMemory() const = 0;
+  // What activations are stored as under integer arithmetic.
+  virtual DType ActivationType() const = 0;
+  // Micro-batches are padded to a multiple of this many tokens.
+  virtual int64_t TokenMultiple() const = 0;
   // Waits for everything enqueued. Returns nullptr, or a message that stays until the engine goes:
   // the first error since the engine was made.
   virtual const char* Synchronize() = 0;
@@ -190,9 +201,10 @@ class Engine {
   virtual void QuantizeOutputGradientTransposed(const Matrix& dy, const float* fold,
                                                 Rounding rounding, const RandomStream& random,
                                                 const StepState* step, const Operand& out) = 0;
-  // w [rows, cols] fp32 -> initial codes: grid = absmax / 120 per row over what is not critical
-  // (2^-13 for a row of zeros, so that it can train), to nearest (ties to even), with a residual
-  // plane to the nearest sixteenth of the grid; critical values copied. kF32: a copy. Exact.
+  // w [rows, cols] fp32, in host or engine memory -> initial codes: grid = absmax / 120 per row
+  // over what is not critical (2^-13 for a row of zeros, so that it can train), to nearest (ties to
+  // even), with a residual plane to the nearest sixteenth of the grid; critical values copied.
+  // kF32: a copy. Exact.
   virtual void EncodeWeight(const float* values, const Weight& out) = 0;
   // Rows [row_begin, row_begin + row_count) of w as fp32 into `values` (engine memory). Exact.
   virtual void DecodeWeight(const Weight& w, int64_t row_begin, int64_t row_count,
@@ -204,20 +216,22 @@ class Engine {
   // y = fl(fl(x.scale[t] * w.grid[n]) * float(sum)), the INT32 sum split every kMaxIntegerSum and
   // continued in fp32, then added to y when accumulate (where x has a second term, its product
   // comes first, with x.scale[t] / 256); then for each critical feature c in order y =
-  // fma(x.critical[t, c], w.critical[n, c], y). x and w have the same critical features, the very
-  // array of columns.
+  // fma(x.critical[t, c], w.critical[n, c], y), on a GPU perhaps in TF32. x and w have the same
+  // critical features, the very array of columns.
   virtual void MatmulForward(const Operand& x, const Weight& w, const Matrix& y,
                              bool accumulate) = 0;
   // dx [T, K] = dy [T, N] * w [N, K] (+ dx when accumulate). kI8: dy comes from
   // QuantizeOutputGradient with w.grid folded in; dx = dy.scale[t] * sum. At a critical feature c
   // the sum is that of code[t, n] * fl(w.critical[n, c] * fl(1 / w.grid[n])) in fp32, 16 lanes over
-  // n. Floating: w's values are used and nothing is folded. Exact in integer form.
+  // n (a GPU: factors of 16 bits, in its own order). Floating: w's values are used and nothing is
+  // folded. Exact in integer form but for that.
   virtual void MatmulInputGradient(const Operand& dy, const Weight& w, const Matrix& dx,
                                    bool accumulate) = 0;
   // dw [N, K] fp32 = dy_t [N, T] * x [T, K] (+ dw when accumulate). kI8: dy_t comes from
   // QuantizeOutputGradientTransposed with x.scales folded in; dw = dy_t.scale[n] * sum. At a
   // critical feature c the sum is that of code[n, t] * fl(x.critical[t, c] * fl(1 / x.scale[t])) in
-  // fp32, 16 lanes over t (0 where x.scale is). Floating: nothing is folded. Exact in integer form.
+  // fp32, 16 lanes over t (0 where x.scale is; a GPU as above). Floating: nothing is folded. Exact
+  // in integer form but for that.
   virtual void MatmulWeightGradient(const Operand& dy_t, const Operand& x, const Matrix& dw,
                                     bool accumulate) = 0;
 
@@ -289,7 +303,7 @@ class Engine {
   // values += decoded gradient. Exact.
   virtual void AccumulateGradient(const Gradient& gradient, float* values) = 0;
   // step->gradient_square_sum += gradient_scale^2 * sum of squares of what stands on the stack,
-  // summed in fp64 in row order. Exact.
+  // summed in fp64, each row exactly, the rows in an order that is the engine's.
   virtual void AddSquareSum(const Gradient& gradient, StepState* step) = 0;
   // step->clip_factor = min(1, max_norm / norm), norm = sqrt(square sum or `norm_override`, if >=
   // 0); max_norm <= 0: factor 1. skip_update = 1 when the square sum is not finite.
@@ -301,7 +315,7 @@ class Engine {
   // residual plane all this happens in sixteenths of the grid, and the new code is the nearest (a
   // half upwards). Critical features: the same in fp32, without rounding.
   // Counts codes_changed, codes_saturated, rows_grown, updates_lost, rounding_square_sum. Nothing
-  // happens when skip_update. Exact.
+  // happens when skip_update. Exact, but for rounding_square_sum, whose order is the engine's.
   virtual void LionUpdate(const LionOptions& options, const Weight& w, const Momentum& m,
                           const Gradient& gradient, StepState* step) = 0;
 };

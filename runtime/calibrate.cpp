@@ -76,7 +76,7 @@ StatusOr<std::vector<int32_t>> Session::WidestColumns(Llama graph) {
   for (const int64_t width : SiteWidths(plan_)) ranges.emplace_back(static_cast<size_t>(width));
   const BlockActivations& kept = buffers_.activations[0];
   const auto boundary = [&](int block) {
-    return FirstRows(buffers_.boundaries[block % 2], batch.tokens);
+    return FirstRows(buffers_.boundaries[block % 2], slot.tokens);
   };
   const int blocks = static_cast<int>(graph.tensors->blocks.size());
   const auto add = [&](const Operand& operand, int site) {

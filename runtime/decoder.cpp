@@ -9,7 +9,8 @@ namespace {
 constexpr int64_t kPrefillTokens = 256;
 
 Matrix RowsFrom(const Matrix& matrix, int64_t begin, int64_t rows) {
-  return {static_cast<float*>(matrix.data) + begin * matrix.cols, matrix.dtype, rows, matrix.cols};
+  const int64_t offset = begin * matrix.cols * ElementBytes(matrix.dtype);
+  return {static_cast<char*>(matrix.data) + offset, matrix.dtype, rows, matrix.cols};
 }
 
 }  // namespace
@@ -31,15 +32,18 @@ Decoder::Decoder(Session& session, int64_t capacity)
     : capacity_(capacity), chunk_(std::min(capacity, kPrefillTokens)), arena_(&session.engine()) {
   const Model& model = session.model();
   const BufferShape shape{&model.config(), chunk_, session.plan().integer,
-                          session.plan().critical_count};
+                          session.plan().critical_count, session.plan().activation_type};
   activations_ = AllocateBlockActivations(shape, arena_);
   batch_ = AllocateMicroBatch(shape, false, arena_);
   workspace_ = AllocateWorkspace(shape, false, 0, arena_);
-  x_ = AllocateMatrix(Purpose::kActivations, chunk_, model.config().hidden_size, arena_);
+  x_ = AllocateMatrix(Purpose::kActivations, shape.activation_type, chunk_,
+                      model.config().hidden_size, arena_);
   const int64_t width = model.config().kv_heads * model.config().head_dim;
   for (size_t block = 0; block < model.tensors().blocks.size(); ++block) {
-    k_cache_.push_back(AllocateMatrix(Purpose::kActivations, capacity, width, arena_));
-    v_cache_.push_back(AllocateMatrix(Purpose::kActivations, capacity, width, arena_));
+    k_cache_.push_back(
+        AllocateMatrix(Purpose::kActivations, shape.activation_type, capacity, width, arena_));
+    v_cache_.push_back(
+        AllocateMatrix(Purpose::kActivations, shape.activation_type, capacity, width, arena_));
   }
 }
 

@@ -17,7 +17,7 @@ Status Session::RunForward(const BatchView& batch) {
   Upload(batch, 0, slot);
   const Llama graph = llama();
   const auto boundary = [&](int block) {
-    return FirstRows(buffers_.boundaries[block % 2], batch.tokens);
+    return FirstRows(buffers_.boundaries[block % 2], slot.tokens);
   };
   const int blocks = static_cast<int>(graph.tensors->blocks.size());
   EmbedForward(graph, slot, boundary(0));
@@ -65,7 +65,7 @@ Status Session::Forward(const BatchView& batch, bool log_probabilities, float* o
     const Matrix logits = HeadLogits(graph, slot, chunk);
     chunk_values.resize(static_cast<size_t>(logits.rows * logits.cols));
     engine_->CopyToHost(chunk_values.data(), logits.data, chunk_values.size() * sizeof(float));
-    for (int64_t t = 0; t < logits.rows; ++t) {
+    for (int64_t t = 0; t < batch.tokens; ++t) {
       std::copy_n(chunk_values.data() + t * logits.cols, logits.cols,
                   output + t * vocabulary + chunk * kVocabularyChunk);
     }

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "base/system.h"
-
 namespace qft {
 namespace {
 
@@ -171,8 +169,9 @@ StatusOr<Plan> MakePlan(std::shared_ptr<const Model> model, const SessionConfig&
   plan.train = config.mode == Mode::kTrain;
   plan.int8_states = config.states == StateKind::kInt8;
   plan.integer = config.arithmetic == Arithmetic::kInteger;
+  if (plan.integer) plan.activation_type = engine.ActivationType();
   plan.vertical = config.accumulation == Accumulation::kVertical;
-  plan.tokens = config.micro_batch_tokens;
+  plan.tokens = PaddedTokens(config.micro_batch_tokens, engine);
   plan.micro_batches = plan.train ? config.micro_batches : 1;
   if (config.residual_bits != 0 && config.residual_bits != kResidualBits) {
     return MakeError(ErrorCode::kOutOfRange, absl::StrCat("residual_bits is ", config.residual_bits,
@@ -201,7 +200,7 @@ StatusOr<Plan> MakePlan(std::shared_ptr<const Model> model, const SessionConfig&
                                   plan.model->config().layers, " blocks are too many"));
   }
   CountBytes(plan, engine);
-  const int64_t limit = config.memory_limit > 0 ? config.memory_limit : AvailableHostMemory();
+  const int64_t limit = config.memory_limit > 0 ? config.memory_limit : engine.AvailableMemory();
   const auto too_large = [&] { return limit > 0 && plan.total_bytes > limit; };
   if (too_large() && config.gradients == GradientMode::kAuto && plan.train &&
       (plan.vertical || plan.micro_batches == 1)) {
@@ -219,6 +218,11 @@ StatusOr<Plan> MakePlan(std::shared_ptr<const Model> model, const SessionConfig&
                      Gigabytes(limit), "; fewer micro_batch_tokens or micro_batches need less"));
   }
   return plan;
+}
+
+int64_t PaddedTokens(int64_t tokens, const Engine& engine) {
+  const int64_t multiple = engine.TokenMultiple();
+  return (tokens + multiple - 1) / multiple * multiple;
 }
 
 std::vector<int64_t> SiteWidths(const Plan& plan) {
@@ -248,13 +252,14 @@ SessionBuffers AllocateSession(const Plan& plan, const Engine& engine, Arena& ar
     AllocateStack(plan, buffers.stack, arena);
     buffers.accumulators = AllocateAccumulators(plan, arena);
   }
-  const BufferShape shape{&model.config(), plan.tokens, plan.integer, plan.critical_count};
+  const BufferShape shape{&model.config(), plan.tokens, plan.integer, plan.critical_count,
+                          plan.activation_type};
   const int64_t slots = plan.slots();
   // Without training two boundaries take turns.
   const int64_t boundaries = plan.train ? (blocks + 1) * slots : 2;
   for (int64_t i = 0; i < boundaries; ++i) {
-    buffers.boundaries.push_back(
-        AllocateMatrix(Purpose::kActivations, plan.tokens, model.config().hidden_size, arena));
+    buffers.boundaries.push_back(AllocateMatrix(Purpose::kActivations, plan.activation_type,
+                                                plan.tokens, model.config().hidden_size, arena));
   }
   const int64_t kept = plan.train && !plan.recompute ? blocks * slots : 1;
   for (int64_t i = 0; i < kept; ++i) {

@@ -21,10 +21,11 @@ struct Plan {
   bool train = true;                     // false: weights only
   bool int8_states = true;
   bool integer = true;
+  DType activation_type = DType::kF32;
   bool vertical = true;
   bool recompute = false;
   bool fused = false;
-  int64_t tokens = 0;          // of a micro-batch
+  int64_t tokens = 0;          // of a micro-batch, padded
   int64_t micro_batches = 1;   // most in a step
   int32_t critical_count = 0;  // critical features of each matmul operand
   bool residual = false;       // weights have a residual plane
@@ -55,6 +56,9 @@ struct SessionBuffers {
 // engine: asked for its scratch sizes only. Errors: NOT_FOUND, UNSUPPORTED, OUT_OF_MEMORY.
 StatusOr<Plan> MakePlan(std::shared_ptr<const Model> model, const SessionConfig& config,
                         const Engine& engine);
+
+// `tokens` as micro-batches hold them.
+int64_t PaddedTokens(int64_t tokens, const Engine& engine);
 
 // Columns of the operand at each site: 4 a block and the head's.
 std::vector<int64_t> SiteWidths(const Plan& plan);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "runtime/cuda_module.h"
 #include "runtime/step.h"
 
 namespace qft {
@@ -16,7 +17,7 @@ double SecondsSince(std::chrono::steady_clock::time_point start) {
 
 StatusOr<std::unique_ptr<Engine>> MakeEngine(const SessionConfig& config) {
   if (config.engine == EngineChoice::kCuda) {
-    return Unsupported("engine = cuda: this build has only the cpu engine");
+    return MakeCudaEngine(static_cast<int>(config.device));
   }
   return std::unique_ptr<Engine>(CreateCpuEngine(static_cast<int>(config.threads)));
 }
@@ -72,6 +73,10 @@ void Session::LogPlan() const {
         "gradients = fused, since a whole gradient stack does not fit: clipped by the norm of the "
         "step "
         "before");
+  }
+  if (config_.preset == Preset::kPaper) {
+    Log(kLogWarning,
+        "preset = paper: updates below half a grid step are lost; updates_lost counts them");
   }
   if (config_.recompute == Recompute::kAuto && plan_.recompute && plan_.micro_batches == 1) {
     Log(kLogWarning, "blocks are recomputed, since their activations do not fit");
@@ -167,6 +172,8 @@ Status Session::CheckLearningRate(double learning_rate) const {
   if (config_.rounding != Rounding::kNearest || !plan_.int8_states || learning_rate == 0) {
     return absl::OkStatus();
   }
+  // Who asks for the published recipe gets it, with what it loses counted in every step's result.
+  if (config_.preset == Preset::kPaper) return absl::OkStatus();
   std::vector<float> grids;
   for (int i = 0; i < plan_.model->table().size(); ++i) {
     const Weight& weight = buffers_.tensors[i].weight;
@@ -268,8 +275,12 @@ Status Session::CheckBatch(const BatchView& batch) const {
 
 double Session::Upload(const BatchView& batch, int64_t token_offset, MicroBatch& slot) {
   const size_t tokens = static_cast<size_t>(batch.tokens);
-  std::vector<int32_t> targets(tokens), positions(tokens), starts(tokens);
-  std::vector<float> weights(tokens);
+  const size_t padded = static_cast<size_t>(PaddedTokens(batch.tokens, *engine_));
+  std::vector<int32_t> ids(padded), targets(padded, -1), positions(padded), starts(padded);
+  std::vector<float> weights(padded);
+  std::copy_n(batch.token_ids, tokens, ids.begin());
+  // Behind the end a document of its own that has no loss.
+  std::fill(starts.begin() + batch.tokens, starts.end(), static_cast<int32_t>(tokens));
   double weight_sum = 0;
   int32_t start = 0;
   for (int64_t t = 0; t < batch.tokens; ++t) {
@@ -283,13 +294,13 @@ double Session::Upload(const BatchView& batch, int64_t token_offset, MicroBatch&
     weights[t] = LossWeightOf(batch, t);
     weight_sum += weights[t];
   }
-  const size_t bytes = tokens * sizeof(int32_t);
-  engine_->CopyToEngine(slot.token_ids, batch.token_ids, bytes);
+  const size_t bytes = padded * sizeof(int32_t);
+  engine_->CopyToEngine(slot.token_ids, ids.data(), bytes);
   engine_->CopyToEngine(slot.targets, targets.data(), bytes);
   engine_->CopyToEngine(slot.positions, positions.data(), bytes);
   engine_->CopyToEngine(slot.document_start, starts.data(), bytes);
   engine_->CopyToEngine(slot.loss_weights, weights.data(), bytes);
-  slot.tokens = batch.tokens;
+  slot.tokens = static_cast<int64_t>(padded);
   slot.token_offset = token_offset;
   return weight_sum;
 }

@@ -48,12 +48,32 @@ ChoiceKey Choice(std::vector<const char*> names) {
           [](SessionConfig& config, int32_t value) { config.*kMember = static_cast<Enum>(value); }};
 }
 
+// Sets what the preset stands for; later settings change it again.
+void SetPreset(SessionConfig& config, int32_t value) {
+  const SessionConfig defaults;
+  config.preset = static_cast<Preset>(value);
+  const bool paper = config.preset == Preset::kPaper;
+  config.arithmetic = paper ? Arithmetic::kFloat : defaults.arithmetic;
+  config.rounding = paper ? Rounding::kNearest : defaults.rounding;
+  config.residual_bits = paper ? 0 : defaults.residual_bits;
+}
+
+ChoiceKey PresetChoice() {
+  ChoiceKey choice = Choice<&SessionConfig::preset>({"default", "paper"});
+  choice.set = SetPreset;
+  return choice;
+}
+
 constexpr int64_t kNoMaximum = std::numeric_limits<int64_t>::max();
 
 std::vector<Key> MakeKeys() {
   using Config = SessionConfig;
   return {
+      {"preset", PresetChoice(),
+       "paper: arithmetic = float, rounding = nearest and residual_bits = 0, as QFT was published: "
+       "only critical features and norms learn at usual learning rates; default: sets these back"},
       {"engine", Choice<&Config::engine>({"cpu", "cuda"}), "where the arithmetic happens"},
+      {"device", IntKey{&Config::device, 0, 1024}, "number of the cuda engine's device"},
       {"mode", Choice<&Config::mode>({"train", "infer"}),
        "infer: weights only, no memory for gradients and momentum, and no steps"},
       {"threads", IntKey{&Config::threads, 0, 1024},

@@ -19,6 +19,9 @@ enum class GradientMode : int32_t { kAuto, kStack, kFused };
 enum class Accumulation : int32_t { kVertical, kHorizontal };
 enum class Recompute : int32_t { kAuto, kNever, kAlways };
 enum class Mode : int32_t { kTrain, kInfer };
+// kPaper: QFT (arXiv 2310.07147) as it is written: floating arithmetic, rounding to nearest, no
+// residual plane.
+enum class Preset : int32_t { kDefault, kPaper };
 
 // What is set apart for the tensors whose name matches `pattern`. Later groups win.
 struct TensorGroup {
@@ -29,7 +32,9 @@ struct TensorGroup {
 };
 
 struct SessionConfig {
+  Preset preset = Preset::kDefault;
   EngineChoice engine = EngineChoice::kCpu;
+  int64_t device = 0;
   Mode mode = Mode::kTrain;
   Arithmetic arithmetic = Arithmetic::kInteger;
   StateKind states = StateKind::kInt8;

@@ -53,6 +53,22 @@ Status ReadPart(Session& session, const TensorSpec& spec, const Part& part, floa
   return session.Synchronize();
 }
 
+// Through a buffer of engine memory, some rows at a time.
+Status ReadWeight(Session& session, const TensorSpec& spec, const Weight& weight, float* out) {
+  constexpr int64_t kBufferFloats = int64_t{1} << 20;
+  Engine& engine = session.engine();
+  const int64_t most = std::clamp<int64_t>(kBufferFloats / spec.cols, 1, spec.rows);
+  Arena arena(&engine);
+  auto* buffer = arena.Allocate<float>(Purpose::kWorkspace, most * spec.cols);
+  QFT_RETURN_IF_ERROR(arena.status());
+  for (int64_t row = 0; row < spec.rows; row += most) {
+    const int64_t rows = std::min(most, spec.rows - row);
+    engine.DecodeWeight(weight, row, rows, buffer);
+    engine.CopyToHost(out + row * spec.cols, buffer, rows * spec.cols * sizeof(float));
+  }
+  return session.Synchronize();
+}
+
 // absmax / 127 per block of the row, to nearest.
 void EncodeMomentum(const float* values, int64_t rows, int64_t cols, std::vector<int8_t>& codes,
                     std::vector<float>& grid) {
@@ -115,8 +131,7 @@ Status ReadTensor(Session& session, int tensor, TensorPart part, float* out) {
   const TensorState& state = session.tensor_states()[tensor];
   switch (part) {
     case TensorPart::kWeight:
-      session.engine().DecodeWeight(state.weight, 0, spec.rows, out);
-      return session.Synchronize();
+      return ReadWeight(session, spec, state.weight, out);
     case TensorPart::kGrid:
       if (state.weight.grid == nullptr) return NoPart(spec, "grid: it is held in fp32");
       session.engine().CopyToHost(out, state.weight.grid, spec.rows * sizeof(float));

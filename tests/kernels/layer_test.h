@@ -17,6 +17,7 @@
 
 #include "kernels/cpu/create.h"
 #include "kernels/ops.h"
+#include "runtime/cuda_module.h"
 
 namespace qft {
 
@@ -61,7 +62,7 @@ struct NamedEngine {
   std::unique_ptr<Engine> engine;
 };
 
-// Every instruction set this processor has, on 1, 2 and 3 threads.
+// Every instruction set this processor has, on 1, 2 and 3 threads, and the GPU, if there is one.
 inline std::vector<NamedEngine> LayerEngines() {
   std::vector<NamedEngine> engines;
   for (const char* isa : {"plain", "avx2", "avx512"}) {
@@ -71,6 +72,8 @@ inline std::vector<NamedEngine> LayerEngines() {
       engines.push_back({std::string(isa) + "/" + std::to_string(threads), std::move(engine)});
     }
   }
+  StatusOr<std::unique_ptr<Engine>> cuda = MakeCudaEngine(0);
+  if (cuda.ok()) engines.push_back({"cuda", *std::move(cuda)});
   return engines;
 }
 
@@ -84,9 +87,24 @@ inline bool SameBits(const Floats& a, const Floats& b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), same);
 }
 
+// Within `tolerance` of the largest, or of 1 where all are smaller, as where everything cancels;
+// NaN where the other is NaN, infinite where the other is.
+inline bool Close(const Floats& a, const Floats& b, float tolerance = 1e-5f) {
+  float largest = 1;
+  for (const float x : a) {
+    if (std::isfinite(x)) largest = std::max(largest, std::abs(x));
+  }
+  const auto close = [&](float x, float y) {
+    if (std::isnan(x) || std::isnan(y)) return std::isnan(x) && std::isnan(y);
+    return x == y || std::abs(x - y) <= tolerance * largest;
+  };
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), close);
+}
+
 // Runs `op` (Engine* -> std::vector<Floats>, its outputs) on every engine, expects the same bits of
-// all of them and returns these.
-inline std::vector<Floats> RunEverywhere(const std::function<std::vector<Floats>(Engine*)>& op) {
+// all variants of the CPU engine, close values of the CUDA engine, and returns the former.
+inline std::vector<Floats> RunEverywhere(const std::function<std::vector<Floats>(Engine*)>& op,
+                                         float tolerance = 1e-5f) {
   std::vector<Floats> expected;
   for (const NamedEngine& named : LayerEngines()) {
     const std::vector<Floats> got = op(named.engine.get());
@@ -94,7 +112,9 @@ inline std::vector<Floats> RunEverywhere(const std::function<std::vector<Floats>
     if (expected.empty()) expected = got;
     EXPECT_EQ(got.size(), expected.size());
     for (size_t i = 0; i < expected.size(); ++i) {
-      EXPECT_TRUE(SameBits(got[i], expected[i])) << "output " << i << " on " << named.name;
+      const bool same = named.name == "cuda" ? Close(expected[i], got[i], tolerance)
+                                             : SameBits(got[i], expected[i]);
+      EXPECT_TRUE(same) << "output " << i << " on " << named.name;
     }
   }
   return expected;

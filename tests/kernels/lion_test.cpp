@@ -122,6 +122,7 @@ State Update(Engine& engine, const LionOptions& options, const State& before) {
   const EngineArray<float> critical(engine, before.critical);
   const EngineArray<float> critical_momentum(engine, before.critical_momentum);
   const EngineArray<float> critical_gradient(engine, before.critical_gradient);
+  const EngineStep step(engine, before.step);
   const bool coded = before.gradient_values.empty();
   const auto count = static_cast<int32_t>(before.columns.size());
   engine.LionUpdate(options,
@@ -139,7 +140,8 @@ State Update(Engine& engine, const LionOptions& options, const State& before) {
                      before.rows,
                      before.cols,
                      {columns.data(), critical_gradient.data(), count}},
-                    &after.step);
+                    step.data());
+  after.step = step.Read();
   Unpack(plane.Read(), after);
   after.critical = critical.Read();
   after.critical_momentum = critical_momentum.Read();
@@ -160,8 +162,8 @@ Outputs OutputsOf(const State& s) {
   outputs.AddValues(s.critical);
   outputs.AddValues(s.critical_momentum);
   outputs.AddValues(std::vector<int64_t>{s.step.codes_changed, s.step.codes_saturated,
-                                         s.step.rows_grown, s.step.updates_lost,
-                                         s.step.rounding_square_sum});
+                                         s.step.rows_grown, s.step.updates_lost});
+  outputs.AddSums({static_cast<float>(s.step.rounding_square_sum)});
   return outputs;
 }
 
@@ -466,13 +468,14 @@ TEST(LionUpdate, Fp32StatesArePlainLion) {
   const std::vector<float> m = TestRandom(2).Floats(kRows * kCols, 0.1f);
   const std::vector<float> g = TestRandom(3).Floats(kRows * kCols);
   ExpectSameEverywhere([&](Engine& engine) {
-    StepState step = MakeState(1, 1).step;
+    const StepState step = MakeState(1, 1).step;
+    const EngineStep state(engine, step);
     const EngineArray<float> weight(engine, w);
     const EngineArray<float> momentum(engine, m);
     const EngineArray<float> gradient(engine, g);
     engine.LionUpdate(options, {weight.data(), nullptr, DType::kF32, kRows, kCols},
                       {momentum.data(), nullptr, DType::kF32},
-                      {gradient.data(), nullptr, DType::kF32, kRows, kCols}, &step);
+                      {gradient.data(), nullptr, DType::kF32, kRows, kCols}, state.data());
     for (size_t i = 0; i < w.size(); ++i) {
       const float scaled = step.gradient_scale * step.clip_factor * g[i];
       const float blend = options.beta1 * m[i] + (1.0f - options.beta1) * scaled;
@@ -481,7 +484,7 @@ TEST(LionUpdate, Fp32StatesArePlainLion) {
       EXPECT_EQ(weight.Read()[i], w[i] - rate * (sign + options.weight_decay * w[i]));
       EXPECT_EQ(momentum.Read()[i], options.beta2 * m[i] + (1.0f - options.beta2) * scaled);
     }
-    EXPECT_EQ(step.codes_changed, 0);
+    EXPECT_EQ(state.Read().codes_changed, 0);
     Outputs outputs;
     outputs.Add(weight);
     outputs.Add(momentum);

@@ -144,8 +144,8 @@ TEST_P(MatmulTest, IntegerIsExactAtTheLimits) {
     const float expected = Expected(p, 0, 0, false);
     const double exact = static_cast<double>(limit.k) * limit.a * limit.b;
     EXPECT_NEAR(expected, exact, std::fabs(exact) * 0x1p-23);
-    for (const char* variant : {"avx512", "avx512-own", "avx2-own", "plain-own"}) {
-      const EnginePointer engine(CreateCpuEngineFor(variant, 2));
+    for (const char* variant : {"avx512", "avx512-own", "avx2-own", "plain-own", "cuda"}) {
+      const EnginePointer engine = CreateVariant(variant, 2);
       if (engine == nullptr) continue;
       for (const float got : RunInteger(*engine, p, false)) EXPECT_EQ(got, expected) << variant;
       EXPECT_EQ(engine->Synchronize(), nullptr);
@@ -197,7 +197,7 @@ TEST_P(MatmulTest, FloatingIsTheProduct) {
                    {b_data, b_scales.data(), b_type, p.BRows(), p.BCols()}, out.data(), accumulate);
           result = out.Read();
           Outputs outputs;
-          outputs.Add(out);
+          outputs.AddSums(out);
           return outputs;
         });
         for (int64_t i = 0; i < p.m; ++i) {

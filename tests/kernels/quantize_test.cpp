@@ -158,7 +158,7 @@ TEST_P(OutputGradient, IsTheContract) {
         const EngineArray<float> scales(engine, shape.rows);
         engine.QuantizeOutputGradient(
             {dy.data(), DType::kF32, shape.rows, shape.cols}, with_fold ? factors.data() : nullptr,
-            GetParam(), random, &step,
+            GetParam(), random, EngineStep(engine, step).data(),
             {codes.data(), scales.data(), DType::kI8, shape.rows, shape.cols});
         EXPECT_EQ(codes.Read(), expected.codes);
         ExpectSameFloats(scales.Read(), expected.scales);
@@ -197,7 +197,7 @@ TEST_P(OutputGradient, TransposedIsTheContract) {
         const EngineArray<float> scales(engine, shape.cols);
         engine.QuantizeOutputGradientTransposed(
             {dy.data(), DType::kF32, shape.rows, shape.cols}, with_fold ? factors.data() : nullptr,
-            GetParam(), random, &step,
+            GetParam(), random, EngineStep(engine, step).data(),
             {codes.data(), scales.data(), DType::kI8, shape.cols, shape.rows});
         const std::vector<int8_t> got = codes.Read();
         for (int64_t r = 0; r < shape.rows; ++r) {

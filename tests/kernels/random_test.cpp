@@ -83,9 +83,10 @@ TEST(VectorPhilox, SixteenBitNumbersAreThoseOfTheIndex) {
         const EngineArray<float> dy(engine, x);
         const EngineArray<int8_t> codes(engine, kRows * cols);
         const EngineArray<float> scales(engine, kRows);
+        const EngineStep state(engine, step);
         const Operand out{codes.data(), scales.data(), DType::kI8, kRows, cols};
         engine.QuantizeOutputGradient({dy.data(), DType::kF32, kRows, cols}, nullptr,
-                                      Rounding::kStochastic, {key, row_offset}, &step, out);
+                                      Rounding::kStochastic, {key, row_offset}, state.data(), out);
         const std::vector<int8_t> got = codes.Read();
         for (int64_t r = 0; r < kRows; ++r) {
           for (int64_t c = 1; c < cols; ++c) {

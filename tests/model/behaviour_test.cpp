@@ -78,6 +78,23 @@ TEST(RoundingTest, NearestFreezesWhatStochasticMoves) {
   EXPECT_EQ(moved.updates_lost, 0);
 }
 
+// The published recipe: only critical features and norms move, and the lost updates are counted.
+TEST(RoundingTest, PaperPresetTrainsWhatIsNotRounded) {
+  const TestModel model{LlamaShape()};
+  constexpr double kSmall = 1e-5;
+  TestSession paper(model, {{"preset", "paper"}});
+  EXPECT_EQ(Try([&](qft_error** e) {
+              return qft_session_check_learning_rate(paper.handle(), kSmall, e);
+            }).status,
+            QFT_OK);
+  const qft_step_result first = paper.Step(Task(), kSmall);
+  EXPECT_EQ(first.codes_changed, 0);
+  EXPECT_GT(first.updates_lost, first.codes_total / 2);
+  double loss = first.loss;
+  for (int step = 0; step < 20; ++step) loss = paper.Step(Task(), kSmall).loss;
+  EXPECT_LT(loss, first.loss);
+}
+
 // The same step on a grid sixteen times finer: nearest needs a sixteenth of the rate, and rounding
 // stochastically walks a quarter as far.
 TEST(RoundingTest, ResidualPlaneMakesRoundingFiner) {

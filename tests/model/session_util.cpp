@@ -1,6 +1,7 @@
 #include "tests/model/session_util.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include <random>
 #include <sstream>
@@ -12,6 +13,12 @@ class Config {
  public:
   Config(const Settings& settings, const std::vector<Group>& groups) {
     Must([&](qft_error** e) { return qft_config_create(&handle_, e); });
+    // The same tests on another engine.
+    if (const char* engine = getenv("QFT_TEST_ENGINE"); engine != nullptr) {
+      Must([&](qft_error** e) {
+        return qft_config_set_string(handle_, "engine", 6, engine, strlen(engine), e);
+      });
+    }
     for (const auto& setting : settings) {
       // No structured binding: clang before 16 lets no lambda capture one.
       const auto& key = setting.first;

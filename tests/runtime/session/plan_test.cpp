@@ -94,6 +94,36 @@ TEST(PlanTest, ModesHoldNoMoreThanTheyNeed) {
   EXPECT_EQ(bytes(frozen, Purpose::kGradients), 0);
 }
 
+// What LLaMA-2-7B holds between steps, by the planner; docs/numerics.md quotes it.
+TEST(PlanTest, StatesOfSevenBillionParameters) {
+  const std::unique_ptr<Engine> engine(CreateCpuEngine(1));
+  const auto model =
+      Model::Random(R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama",
+          "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008,
+          "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32,
+          "max_position_embeddings": 4096, "rms_norm_eps": 1e-5})",
+                    1)
+          .value();
+  const auto states = [&](GradientMode gradients, int64_t residual_bits, bool whole_stack) {
+    SessionConfig config;
+    config.gradients = gradients;
+    config.residual_bits = residual_bits;
+    config.memory_limit = int64_t{1} << 50;
+    const Plan plan = MakePlan(model, config, *engine).value();
+    int64_t bytes = 0;
+    for (const Purpose purpose : {Purpose::kWeights, Purpose::kCritical, Purpose::kResidual,
+                                  Purpose::kMomentum, Purpose::kGradients}) {
+      if (purpose == Purpose::kGradients && !whole_stack) continue;
+      bytes += plan.bytes[static_cast<int>(purpose)];
+    }
+    return static_cast<double>(bytes) * 1e-9;
+  };
+  EXPECT_NEAR(states(GradientMode::kFused, 0, false), 13.87, 0.03);
+  EXPECT_NEAR(states(GradientMode::kFused, 4, false), 17.24, 0.03);
+  EXPECT_NEAR(states(GradientMode::kStack, 4, true), 24.08, 0.03);
+  EXPECT_NEAR(states(GradientMode::kFused, 4, true), 17.5, 0.1);
+}
+
 TEST(PlanTest, LowestTrained) {
   const std::unique_ptr<Engine> engine(CreateCpuEngine(1));
   const auto lowest = [&](const std::vector<const char*>& frozen) {

@@ -1,0 +1,197 @@
+// The heavy ops of the CUDA engine on the shapes of LLaMA-2-7B, each beside a ceiling measured in
+// the same run: bench_cuda_ops [TOKENS]. Medians of ten, inputs larger than the L2 cache.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "runtime/cuda_module.h"
+
+namespace qft {
+namespace {
+
+constexpr int kRuns = 10;
+constexpr int32_t kCritical = 16;
+
+class Bench {
+ public:
+  explicit Bench(Engine& engine) : engine_(engine) {}
+
+  template <typename T>
+  T* Memory(int64_t count, int fill) {
+    const size_t bytes = static_cast<size_t>(count) * sizeof(T);
+    void* data = engine_.Allocate(bytes);
+    if (data == nullptr) {
+      std::fprintf(stderr, "out of device memory\n");
+      std::exit(1);
+    }
+    engine_.Fill(data, fill, bytes);
+    return static_cast<T*>(data);
+  }
+
+  // Random codes, the same for all: what a product costs depends on how many bits change.
+  int8_t* Codes(int64_t count) {
+    std::vector<int8_t> host(static_cast<size_t>(count));
+    uint32_t state = 1;
+    for (int8_t& code : host) {
+      state = state * 1664525u + 1013904223u;
+      code = static_cast<int8_t>(static_cast<int>((state >> 16) % 255) - 127);
+    }
+    auto* data = Memory<int8_t>(count, 0);
+    engine_.CopyToEngine(data, host.data(), host.size());
+    return data;
+  }
+
+  float* Ones(int64_t count) {
+    const std::vector<float> host(static_cast<size_t>(count), 1.0f);
+    auto* data = Memory<float>(count, 0);
+    engine_.CopyToEngine(data, host.data(), host.size() * sizeof(float));
+    return data;
+  }
+
+  CriticalFeatures Critical(int64_t rows) {
+    std::vector<int32_t> columns;
+    for (int32_t i = 0; i < kCritical; ++i) columns.push_back(200 * i);
+    auto* data = Memory<int32_t>(kCritical, 0);
+    engine_.CopyToEngine(data, columns.data(), columns.size() * sizeof(int32_t));
+    return {data, Ones(rows * kCritical), kCritical};
+  }
+
+  double Seconds(const std::function<void()>& work) {
+    work();
+    std::vector<double> seconds;
+    for (int run = 0; run < kRuns; ++run) {
+      engine_.Synchronize();
+      const auto start = std::chrono::steady_clock::now();
+      work();
+      const char* problem = engine_.Synchronize();
+      if (problem != nullptr) {
+        std::fprintf(stderr, "%s\n", problem);
+        std::exit(1);
+      }
+      seconds.push_back(
+          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    }
+    std::sort(seconds.begin(), seconds.end());
+    return seconds[kRuns / 2];
+  }
+
+ private:
+  Engine& engine_;
+};
+
+void PrintRate(const char* op, double seconds, double amount, const char* unit) {
+  std::printf("%-40s %8.3f ms  %8.1f %s\n", op, 1e3 * seconds, 1e-9 * amount / seconds, unit);
+  std::fflush(stdout);
+}
+
+// The three products of a linear layer of `outputs` x `inputs`, their operands made of bf16.
+void Linear(Engine& engine, Bench& bench, int64_t tokens, int64_t outputs, int64_t inputs,
+            bool critical) {
+  const CriticalFeatures x_critical = critical ? bench.Critical(tokens) : CriticalFeatures();
+  CriticalFeatures w_critical = critical ? bench.Critical(outputs) : CriticalFeatures();
+  w_critical.columns = x_critical.columns;
+  const Operand x{
+      bench.Codes(tokens * inputs), bench.Ones(tokens), DType::kI8, tokens, inputs, x_critical};
+  const Weight w{
+      bench.Codes(outputs * inputs), bench.Ones(outputs), DType::kI8, outputs, inputs, w_critical};
+  const Operand dy{bench.Codes(tokens * outputs), bench.Ones(tokens), DType::kI8, tokens, outputs};
+  const Operand dy_t{dy.data, bench.Ones(outputs), DType::kI8, outputs, tokens};
+  const Matrix y{bench.Memory<uint16_t>(tokens * outputs, 0), DType::kBF16, tokens, outputs};
+  const Matrix dx{bench.Memory<uint16_t>(tokens * inputs, 0), DType::kBF16, tokens, inputs};
+  const Matrix dw{bench.Memory<float>(outputs * inputs, 0), DType::kF32, outputs, inputs};
+  const double products = 2.0 * static_cast<double>(tokens * outputs) * static_cast<double>(inputs);
+  char name[80];
+  const auto run = [&](const char* what, const std::function<void()>& work) {
+    std::snprintf(name, sizeof(name), "%s %ldx%ldx%ld%s", what, tokens, outputs, inputs,
+                  critical ? " +16" : "");
+    PrintRate(name, bench.Seconds(work), products, "GOP/s");
+  };
+  run("forward", [&] { engine.MatmulForward(x, w, y, false); });
+  run("input gradient", [&] { engine.MatmulInputGradient(dy, w, dx, false); });
+  run("weight gradient", [&] { engine.MatmulWeightGradient(dy_t, x, dw, false); });
+  auto* state = bench.Memory<StepState>(1, 0);
+  run("quantise output gradient",
+      [&] { engine.QuantizeOutputGradient(y, w.grid, Rounding::kStochastic, {}, state, dy); });
+  run("quantise transposed", [&] {
+    engine.QuantizeOutputGradientTransposed(y, x.scales, Rounding::kStochastic, {}, state, dy_t);
+  });
+}
+
+void Lion(Engine& engine, Bench& bench, int64_t rows, int64_t cols, bool residual) {
+  Weight w{bench.Codes(rows * cols), bench.Ones(rows), DType::kI8, rows, cols};
+  if (residual) w.residual = bench.Memory<uint8_t>(rows * ResidualBytes(cols), 0);
+  const Momentum m{bench.Codes(rows * cols), bench.Ones(rows * cols / kMomentumBlock), DType::kI8};
+  const Gradient g{bench.Codes(rows * cols), bench.Ones(rows), DType::kI8, rows, cols};
+  auto* state = bench.Memory<StepState>(1, 0);
+  StepState host;
+  host.learning_rate = 1e-3f;
+  engine.CopyToEngine(state, &host, sizeof(host));
+  const double bytes = static_cast<double>(rows * cols) * (residual ? 6.0 : 5.0);
+  const double seconds = bench.Seconds([&] { engine.LionUpdate({}, w, m, g, state); });
+  PrintRate(residual ? "lion, residual plane" : "lion", seconds, bytes, "GB/s");
+}
+
+void Attention(Engine& engine, Bench& bench, int64_t tokens, int64_t documents) {
+  AttentionShape shape;
+  shape.tokens = tokens;
+  shape.heads = shape.kv_heads = 32;
+  shape.head_dim = 128;
+  shape.scale = 0.088f;
+  const int64_t cols = 32 * 128;
+  const auto matrix = [&] {
+    return Matrix{bench.Memory<uint16_t>(tokens * cols, 0x3c), DType::kBF16, tokens, cols};
+  };
+  const Matrix q = matrix(), k = matrix(), v = matrix(), out = matrix(), dout = matrix();
+  const Matrix dq = matrix(), dk = matrix(), dv = matrix();
+  std::vector<int32_t> host;
+  const int64_t length = tokens / documents;
+  for (int64_t t = 0; t < tokens; ++t) host.push_back(static_cast<int32_t>(t / length * length));
+  auto* starts = bench.Memory<int32_t>(tokens, 0);
+  engine.CopyToEngine(starts, host.data(), host.size() * sizeof(int32_t));
+  auto* log_sum = bench.Memory<float>(32 * tokens, 0);
+  auto* scratch =
+      bench.Memory<char>(static_cast<int64_t>(engine.AttentionBackwardScratch(shape)), 0);
+  const double products = 2.0 * static_cast<double>(tokens * length) * cols;  // causal
+  PrintRate("attention forward",
+            bench.Seconds([&] { engine.AttentionForward(shape, starts, q, k, v, out, log_sum); }),
+            products, "GFLOP/s");
+  PrintRate("attention backward", bench.Seconds([&] {
+    engine.AttentionBackward(shape, starts, q, k, v, out, log_sum, dout, dq, dk, dv, scratch);
+  }),
+            2.5 * products, "GFLOP/s");
+}
+
+int Run(int64_t tokens) {
+  StatusOr<std::unique_ptr<Engine>> made = MakeCudaEngine(0);
+  if (!made.ok()) {
+    std::fprintf(stderr, "%s\n", std::string(made.status().message()).c_str());
+    return 1;
+  }
+  Engine& engine = **made;
+  Bench bench(engine);
+  std::printf("%s\n", engine.Description());
+  const int64_t count = int64_t{1} << 28;
+  const Matrix big{bench.Memory<uint16_t>(count, 0), DType::kBF16, count / 4096, 4096};
+  const Matrix other{bench.Memory<uint16_t>(count, 0), DType::kBF16, count / 4096, 4096};
+  PrintRate("add (a read, an update)", bench.Seconds([&] { engine.Add(big, other); }),
+            6.0 * static_cast<double>(count), "GB/s");
+  Linear(engine, bench, tokens, 4096, 4096, false);
+  Linear(engine, bench, tokens, 4096, 4096, true);
+  Linear(engine, bench, tokens, 11008, 4096, true);
+  Linear(engine, bench, tokens, 4096, 11008, true);
+  Lion(engine, bench, 11008, 4096, false);
+  Lion(engine, bench, 11008, 4096, true);
+  Attention(engine, bench, tokens, std::max<int64_t>(1, tokens / 2048));
+  return 0;
+}
+
+}  // namespace
+}  // namespace qft
+
+int main(int argc, char** argv) {
+  return qft::Run(argc > 1 ? std::atol(argv[1]) : 8192);
+}

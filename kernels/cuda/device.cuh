@@ -1,0 +1,249 @@
+// What the kernels share: vectors of eight elements of a row in fp32 registers, sums over a block
+// in a fixed order, and launching.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "kernels/ops.h"
+
+namespace qft::cuda {
+
+using BFloat16 = __nv_bfloat16;
+
+// Threads of a block that works on one row; elements of a row a thread holds at once.
+inline constexpr int kRowThreads = 256;
+inline constexpr int kVector = 8;
+inline constexpr unsigned kFullWarp = 0xffffffffu;
+
+__host__ __device__ inline int64_t CeilDivide(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+__host__ __device__ inline int64_t RoundUp(int64_t a, int64_t b) {
+  return CeilDivide(a, b) * b;
+}
+__host__ __device__ inline int64_t Smaller(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+
+__device__ inline float ToFloat(float x) {
+  return x;
+}
+__device__ inline float ToFloat(BFloat16 x) {
+  return __bfloat162float(x);
+}
+template <typename T>
+__device__ inline T FromFloat(float x);
+template <>
+__device__ inline float FromFloat<float>(float x) {
+  return x;
+}
+template <>
+__device__ inline BFloat16 FromFloat<BFloat16>(float x) {
+  return __float2bfloat16_rn(x);
+}
+
+// Whether eight elements from `p` on can be moved as vectors.
+template <typename T>
+__device__ inline bool Aligned8(const T* p) {
+  constexpr uintptr_t kBytes = sizeof(T) * kVector < 16 ? sizeof(T) * kVector : 16;
+  return reinterpret_cast<uintptr_t>(p) % kBytes == 0;
+}
+
+// row[c .. c + 8) of `cols`, zeros behind the end.
+__device__ inline void Load8(const float* row, int64_t c, int64_t cols, float (&v)[kVector]) {
+  const float* p = row + c;
+  if (c + kVector <= cols && Aligned8(p)) {
+    const float4 low = *reinterpret_cast<const float4*>(p);
+    const float4 high = *reinterpret_cast<const float4*>(p + 4);
+    v[0] = low.x, v[1] = low.y, v[2] = low.z, v[3] = low.w;
+    v[4] = high.x, v[5] = high.y, v[6] = high.z, v[7] = high.w;
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) v[i] = c + i < cols ? p[i] : 0.0f;
+}
+__device__ inline void Load8(const BFloat16* row, int64_t c, int64_t cols, float (&v)[kVector]) {
+  const BFloat16* p = row + c;
+  if (c + kVector <= cols && Aligned8(p)) {
+    const uint4 words = *reinterpret_cast<const uint4*>(p);
+    const uint32_t w[4] = {words.x, words.y, words.z, words.w};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      v[2 * i] = __uint_as_float(w[i] << 16);
+      v[2 * i + 1] = __uint_as_float(w[i] & 0xffff0000u);
+    }
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) v[i] = c + i < cols ? __bfloat162float(p[i]) : 0.0f;
+}
+__device__ inline void Load8(const int8_t* row, int64_t c, int64_t cols, int (&v)[kVector]) {
+  const int8_t* p = row + c;
+  if (c + kVector <= cols && Aligned8(p)) {
+    const int2 words = *reinterpret_cast<const int2*>(p);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      v[i] = static_cast<int8_t>(words.x >> (8 * i));
+      v[4 + i] = static_cast<int8_t>(words.y >> (8 * i));
+    }
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) v[i] = c + i < cols ? p[i] : 0;
+}
+
+__device__ inline void Store8(float* row, int64_t c, int64_t cols, const float (&v)[kVector]) {
+  float* p = row + c;
+  if (c + kVector <= cols && Aligned8(p)) {
+    *reinterpret_cast<float4*>(p) = make_float4(v[0], v[1], v[2], v[3]);
+    *reinterpret_cast<float4*>(p + 4) = make_float4(v[4], v[5], v[6], v[7]);
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) {
+    if (c + i < cols) p[i] = v[i];
+  }
+}
+__device__ inline void Store8(BFloat16* row, int64_t c, int64_t cols, const float (&v)[kVector]) {
+  BFloat16* p = row + c;
+  if (c + kVector <= cols && Aligned8(p)) {
+    uint32_t w[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const __nv_bfloat162 pair = __floats2bfloat162_rn(v[2 * i], v[2 * i + 1]);
+      w[i] = reinterpret_cast<const uint32_t&>(pair);
+    }
+    *reinterpret_cast<uint4*>(p) = make_uint4(w[0], w[1], w[2], w[3]);
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) {
+    if (c + i < cols) p[i] = __float2bfloat16_rn(v[i]);
+  }
+}
+__device__ inline void Store8(int8_t* row, int64_t c, int64_t cols, const int (&v)[kVector]) {
+  int8_t* p = row + c;
+  if (c + kVector <= cols && Aligned8(p)) {
+    int2 words{0, 0};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      words.x |= (v[i] & 0xff) << (8 * i);
+      words.y |= (v[4 + i] & 0xff) << (8 * i);
+    }
+    *reinterpret_cast<int2*>(p) = words;
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) {
+    if (c + i < cols) p[i] = static_cast<int8_t>(v[i]);
+  }
+}
+
+struct AddValues {
+  template <typename T>
+  __device__ T operator()(T a, T b) const {
+    return a + b;
+  }
+};
+struct MaxOfValues {
+  template <typename T>
+  __device__ T operator()(T a, T b) const {
+    return a > b ? a : b;
+  }
+};
+
+template <typename T, typename Op>
+__device__ inline T WarpReduce(T value, Op op) {
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2) {
+    value = op(value, __shfl_xor_sync(kFullWarp, value, offset));
+  }
+  return value;
+}
+
+// Over all threads of the block (a multiple of 32, at most 1,024), in an order that depends on
+// their number alone; every thread gets the result. Ends with a barrier, so that it can be called
+// again.
+template <typename T, typename Op>
+__device__ inline T BlockReduce(T value, Op op) {
+  __shared__ T partial[32];
+  value = WarpReduce(value, op);
+  const int warps = static_cast<int>(blockDim.x) / 32;
+  if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = value;
+  __syncthreads();
+  T result = partial[0];
+  for (int i = 1; i < warps; ++i) result = op(result, partial[i]);
+  __syncthreads();
+  return result;
+}
+
+// How a row whose largest magnitude is known becomes codes, the rule of every engine:
+// code = round(x * inverse), inverse = top / absmax and scale = absmax / top, each one fp32
+// division. `zero`: all codes are 0, because the row is zero, or too small for `inverse` to be
+// finite (scale 0), or not finite (scale NaN).
+struct RowScale {
+  float scale;
+  float inverse;
+  bool zero;
+};
+
+__device__ inline RowScale MakeRowScale(int32_t absmax_bits, float top) {
+  const float absmax = __int_as_float(absmax_bits);
+  const float inverse = __fdiv_rn(top, absmax);
+  if (absmax_bits >= 0x7f800000) return {__int_as_float(0x7fc00000), 0.0f, true};
+  if (!(inverse <= 3.402823466e+38f)) return {0.0f, 0.0f, true};
+  return {__fdiv_rn(absmax, top), inverse, false};
+}
+
+// Bit pattern of |x|: orders magnitudes, any NaN above infinity.
+__device__ inline int32_t MagnitudeBits(float x) {
+  return __float_as_int(x) & 0x7fffffff;
+}
+
+__device__ inline int RoundToInt(float x) {
+  return __float2int_rn(x);
+}
+
+// floor(x + random / 65536), x first rounded to a multiple of 1/65536. |x| at most 127 and one ulp.
+__device__ inline int RoundStochastic16(float x, uint32_t random) {
+  return (__float2int_rn(x * 65536.0f) + static_cast<int>(random)) >> 16;
+}
+
+// sign(x) * (floor(|x|) + [random < fraction of |x| * 2^32]). |x| < 2^31, not NaN.
+__device__ inline int RoundStochastic32(float x, uint32_t random) {
+  const float magnitude = fabsf(x);
+  const int whole = __float2int_rz(magnitude);
+  const float fraction = magnitude - static_cast<float>(whole);
+  const uint32_t threshold = __float2uint_rz(fraction * 4294967296.0f);
+  const int rounded = whole + (random < threshold ? 1 : 0);
+  return x < 0.0f ? -rounded : rounded;
+}
+
+// Eight numbers of 16 bits for columns c .. c + 8 (c a multiple of 8) of a row.
+__device__ inline void Random16(PhiloxKey key, uint64_t step, int64_t row, int64_t cols, int64_t c,
+                                uint32_t (&random)[kVector]) {
+  const auto block = static_cast<uint64_t>(row * CeilDivide(cols, 8) + c / 8);
+  const PhiloxBlock words = Philox(key, block, step);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    random[2 * i] = words.word[i] & 0xffffu;
+    random[2 * i + 1] = words.word[i] >> 16;
+  }
+}
+
+// Eight numbers of 32 bits.
+__device__ inline void Random32(PhiloxKey key, uint64_t step, int64_t row, int64_t cols, int64_t c,
+                                uint32_t (&random)[kVector]) {
+  const auto block = static_cast<uint64_t>(row * CeilDivide(cols, 4) + c / 4);
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const PhiloxBlock words = Philox(key, block + half, step);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) random[4 * half + i] = words.word[i];
+  }
+}
+
+}  // namespace qft::cuda

@@ -1,0 +1,142 @@
+#include "kernels/cuda/engine.h"
+
+#include <cstdio>
+#include <cstring>
+
+namespace qft::cuda {
+
+CudaEngine::CudaEngine(int device) : device_(device) {
+  cudaDeviceProp properties;
+  if (!Check(cudaSetDevice(device), "choosing the device")) return;
+  if (!Check(cudaGetDeviceProperties(&properties, device), "asking for the device")) return;
+  if (!Check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream")) return;
+  void* flag = nullptr;
+  if (!Check(cudaHostAlloc(&flag, sizeof(int), cudaHostAllocMapped), "allocating a flag")) return;
+  token_outside_ = static_cast<int*>(flag);
+  *token_outside_ = 0;
+  multiprocessors_ = properties.multiProcessorCount;
+  architecture_ = 10 * properties.major + properties.minor;
+  std::snprintf(description_, sizeof(description_), "%.80s, sm_%d, %d multiprocessors, %.1f GB",
+                properties.name, architecture_, multiprocessors_,
+                static_cast<double>(properties.totalGlobalMem) * 1e-9);
+}
+
+CudaEngine::~CudaEngine() {
+  if (stream_ != nullptr) cudaStreamSynchronize(stream_);
+  if (blas_ != nullptr) cublasDestroy(blas_);
+  cudaFree(scratch_);
+  if (token_outside_ != nullptr) cudaFreeHost(token_outside_);
+  if (stream_ != nullptr) cudaStreamDestroy(stream_);
+}
+
+void* CudaEngine::Allocate(size_t bytes) {
+  void* data = nullptr;
+  cudaSetDevice(device_);
+  if (cudaMalloc(&data, bytes > 0 ? bytes : 1) != cudaSuccess) {
+    cudaGetLastError();  // running out of memory is an answer, not a state of the device
+    return nullptr;
+  }
+  Check(cudaMemsetAsync(data, 0, bytes, stream_), "clearing memory");
+  Check(cudaStreamSynchronize(stream_), "clearing memory");
+  return data;
+}
+
+void CudaEngine::Free(void* data, size_t /*bytes*/) {
+  if (data == nullptr) return;
+  Check(cudaStreamSynchronize(stream_), "freeing memory");
+  Check(cudaFree(data), "freeing memory");
+}
+
+void CudaEngine::CopyToEngine(void* destination, const void* host, size_t bytes) {
+  if (bytes == 0) return;
+  if (!Check(cudaMemcpyAsync(destination, host, bytes, cudaMemcpyHostToDevice, stream_),
+             "copying to the device")) {
+    return;
+  }
+  // From pageable memory the call has read everything when it returns; from pinned memory not.
+  cudaPointerAttributes attributes;
+  if (cudaPointerGetAttributes(&attributes, host) != cudaSuccess) {
+    cudaGetLastError();
+  } else if (attributes.type == cudaMemoryTypeUnregistered) {
+    return;
+  }
+  Check(cudaStreamSynchronize(stream_), "copying to the device");
+}
+
+void CudaEngine::CopyToHost(void* host, const void* source, size_t bytes) {
+  if (bytes == 0) return;
+  if (!Check(cudaMemcpyAsync(host, source, bytes, cudaMemcpyDeviceToHost, stream_),
+             "copying to the host")) {
+    return;
+  }
+  Check(cudaStreamSynchronize(stream_), "copying to the host");
+}
+
+void CudaEngine::Fill(void* destination, int value, size_t bytes) {
+  if (bytes > 0) Check(cudaMemsetAsync(destination, value, bytes, stream_), "filling memory");
+}
+
+int64_t CudaEngine::AvailableMemory() const {
+  size_t available = 0;
+  size_t total = 0;
+  if (cudaMemGetInfo(&available, &total) != cudaSuccess) return 0;
+  return static_cast<int64_t>(available);
+}
+
+DType CudaEngine::ActivationType() const {
+  return DType::kBF16;
+}
+
+// Rows of codes that run along the tokens must start at multiples of 16 bytes for the fast matmuls.
+int64_t CudaEngine::TokenMultiple() const {
+  return 16;
+}
+
+const char* CudaEngine::Synchronize() {
+  if (stream_ != nullptr) Check(cudaStreamSynchronize(stream_), "waiting for the device");
+  if (token_outside_ != nullptr && *token_outside_ != 0) {
+    Fail("embedding: token outside the table");
+  }
+  return error_[0] != 0 ? error_ : nullptr;
+}
+
+const char* CudaEngine::Name() const {
+  return "cuda";
+}
+
+const char* CudaEngine::Description() const {
+  return description_;
+}
+
+void CudaEngine::Fail(const char* message) {
+  if (error_[0] == 0) std::snprintf(error_, sizeof(error_), "%s", message);
+}
+
+bool CudaEngine::Check(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return true;
+  char message[256];
+  std::snprintf(message, sizeof(message), "CUDA error while %s: %s (%s)", what,
+                cudaGetErrorString(error), cudaGetErrorName(error));
+  Fail(message);
+  return false;
+}
+
+void* CudaEngine::Scratch(size_t bytes) {
+  if (bytes <= scratch_bytes_) return scratch_;
+  // Earlier ops may still use what is given back: cudaFree waits for them.
+  Check(cudaFree(scratch_), "freeing scratch memory");
+  scratch_ = nullptr;
+  scratch_bytes_ = 0;
+  if (!Check(cudaMalloc(&scratch_, bytes), "allocating scratch memory")) return nullptr;
+  scratch_bytes_ = bytes;
+  return scratch_;
+}
+
+bool CudaEngine::SupportsDType(DType dtype) {
+  if (dtype == DType::kI8 || dtype == DType::kF32) return true;
+  Fail(dtype == DType::kBF16 ? "bf16 operands are not supported by the cuda engine"
+                             : "this type of operand is not supported by the cuda engine");
+  return false;
+}
+
+}  // namespace qft::cuda

@@ -1,0 +1,144 @@
+// The CUDA engine: one device, one stream. One op a file: kernels/cuda/<op>.cu implements
+// CudaEngine::<Op>. Matrices are fp32 or bf16; sums are fp32.
+#pragma once
+
+#include <cublas_v2.h>
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/ops.h"
+
+namespace qft::cuda {
+
+struct IntegerProblem;
+
+class CudaEngine final : public Engine {
+ public:
+  explicit CudaEngine(int device);
+  ~CudaEngine() override;
+
+  void* Allocate(size_t bytes) override;
+  void Free(void* data, size_t bytes) override;
+  void CopyToEngine(void* destination, const void* host, size_t bytes) override;
+  void CopyToHost(void* host, const void* source, size_t bytes) override;
+  void Fill(void* destination, int value, size_t bytes) override;
+  int64_t AvailableMemory() const override;
+  DType ActivationType() const override;
+  int64_t TokenMultiple() const override;
+  const char* Synchronize() override;
+  const char* Name() const override;
+  const char* Description() const override;
+
+  void QuantizeRows(const Matrix& x, const Operand& out) override;
+  void QuantizeOutputGradient(const Matrix& dy, const float* fold, Rounding rounding,
+                              const RandomStream& random, const StepState* step,
+                              const Operand& out) override;
+  void QuantizeOutputGradientTransposed(const Matrix& dy, const float* fold, Rounding rounding,
+                                        const RandomStream& random, const StepState* step,
+                                        const Operand& out) override;
+  void EncodeWeight(const float* values, const Weight& out) override;
+  void DecodeWeight(const Weight& w, int64_t row_begin, int64_t row_count, float* values) override;
+
+  void MatmulForward(const Operand& x, const Weight& w, const Matrix& y, bool accumulate) override;
+  void MatmulInputGradient(const Operand& dy, const Weight& w, const Matrix& dx,
+                           bool accumulate) override;
+  void MatmulWeightGradient(const Operand& dy_t, const Operand& x, const Matrix& dw,
+                            bool accumulate) override;
+
+  void EmbeddingForward(const int32_t* tokens, const Weight& table, const Matrix& y) override;
+  void EmbeddingBackward(const int32_t* tokens, const Matrix& dy, int64_t row_begin,
+                         const Matrix& dtable) override;
+  void RmsNormForward(const Matrix& x, const float* weight, float epsilon, const Operand& y,
+                      float* rstd) override;
+  void RmsNormBackward(const Matrix& x, const float* weight, const float* rstd, const Matrix& dy,
+                       const Matrix& dx, float* dweight) override;
+  void Rope(const Matrix& x, const int32_t* positions, const float* inverse_frequency,
+            int32_t heads, int32_t head_dim, bool inverse) override;
+  void AttentionForward(const AttentionShape& shape, const int32_t* document_start, const Matrix& q,
+                        const Matrix& k, const Matrix& v, const Matrix& out,
+                        float* log_sum_exp) override;
+  void AttentionBackward(const AttentionShape& shape, const int32_t* document_start,
+                         const Matrix& q, const Matrix& k, const Matrix& v, const Matrix& out,
+                         const float* log_sum_exp, const Matrix& dout, const Matrix& dq,
+                         const Matrix& dk, const Matrix& dv, void* scratch) override;
+  size_t AttentionBackwardScratch(const AttentionShape& shape) const override;
+  void AttentionDecode(const AttentionShape& shape, int64_t past, const Matrix& q,
+                       const Matrix& k_cache, const Matrix& v_cache, const Matrix& out) override;
+  void SwigluForward(const Matrix& gate, const Matrix& up, const Operand& y) override;
+  void SwigluBackward(const Matrix& gate, const Matrix& up, const Matrix& dy, const Matrix& dgate,
+                      const Matrix& dup) override;
+  void Add(const Matrix& x, const Matrix& y) override;
+  void CrossEntropyChunk(const Matrix& logits, int64_t chunk_begin, const int32_t* targets,
+                         float* row_max, float* row_sum, float* target_logit) override;
+  void CrossEntropyLoss(int64_t tokens, const float* loss_weight, const float* row_max,
+                        const float* row_sum, const float* target_logit, float* token_loss,
+                        StepState* step) override;
+  void CrossEntropyGradient(const Matrix& logits, int64_t chunk_begin, const int32_t* targets,
+                            const float* loss_weight, const float* row_max,
+                            const float* row_sum) override;
+
+  void EncodeGradient(float* values, Rounding rounding, const RandomStream& random,
+                      const StepState* step, const Gradient& out) override;
+  void AccumulateGradient(const Gradient& gradient, float* values) override;
+  void AddSquareSum(const Gradient& gradient, StepState* step) override;
+  void SetClipFactor(float max_norm, double square_sum_override, StepState* step) override;
+  void LionUpdate(const LionOptions& options, const Weight& w, const Momentum& m,
+                  const Gradient& gradient, StepState* step) override;
+
+ private:
+  // The first message stays; it is copied.
+  void Fail(const char* message);
+  // False, and Fail, when `error` is one. `what` names what was tried.
+  bool Check(cudaError_t error, const char* what);
+  // Behind every launch.
+  void CheckLaunch(const char* op) { Check(cudaPeekAtLastError(), op); }
+  // Device memory that lasts until the next op asks for some; nullptr, and Fail, when there is
+  // none.
+  void* Scratch(size_t bytes);
+  // Reports what this engine cannot do.
+  bool SupportsDType(DType dtype);
+
+  void IntegerMatmul(const IntegerProblem& problem);
+  // out [R, C] = dy [R, L] * b [L, C] of codes, with dy's scales; critical [L, count] features of b
+  // have columns of out to themselves (ThinProblem).
+  void IntegerGradient(const Operand& dy, const int8_t* b, const CriticalFeatures& critical,
+                       const float* divisors, const Matrix& out, bool accumulate);
+  // out [m, n] = a * b (+ out), row-major, b transposed or not; all fp32.
+  struct FloatProblem {
+    int64_t m, n, k;
+    const float* a;
+    const float* b;
+    bool b_transposed;
+    float* out;
+    bool accumulate;
+  };
+  void FloatMatmul(const FloatProblem& problem);
+  // w's values, decoded into scratch where it holds codes.
+  const float* Values(const Weight& w);
+
+  int device_ = 0;
+  int multiprocessors_ = 0;
+  int architecture_ = 0;  // 10 * major + minor
+  cudaStream_t stream_ = nullptr;
+  void* scratch_ = nullptr;
+  size_t scratch_bytes_ = 0;
+  cublasHandle_t blas_ = nullptr;  // made when floating arithmetic first needs it
+  int* token_outside_ = nullptr;   // host memory that kernels write to
+  char description_[160] = {};
+  char error_[256] = {};
+};
+
+// Calls f(p) with the matrix's memory as float* or __nv_bfloat16*.
+template <typename F>
+void WithElements(const Matrix& matrix, F f) {
+  if (matrix.dtype == DType::kBF16) {
+    f(static_cast<__nv_bfloat16*>(matrix.data));
+  } else {
+    f(static_cast<float*>(matrix.data));
+  }
+}
+
+}  // namespace qft::cuda

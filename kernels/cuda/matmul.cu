@@ -1,0 +1,107 @@
+#include "kernels/cuda/critical.cuh"
+#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/engine.h"
+#include "kernels/cuda/gemm.h"
+#include "kernels/cuda/transpose.cuh"
+
+namespace qft::cuda {
+namespace {
+
+constexpr int64_t kAlignment = 256;  // of the parts of a scratch region
+
+IntegerProblem Problem(const Operand& a, const int8_t* b, const Matrix& out, bool accumulate) {
+  IntegerProblem p;
+  p.m = out.rows;
+  p.n = out.cols;
+  p.k = a.cols;
+  p.a = static_cast<const int8_t*>(a.data);
+  p.b = b;
+  p.row_scale = a.scales;
+  p.out = out.data;
+  p.out_type = out.dtype;
+  p.accumulate = accumulate;
+  return p;
+}
+
+constexpr char kNeedCodes[] = "integer matmuls need codes on both sides";
+
+bool Floating(const Operand& operand) {
+  return operand.dtype != DType::kI8;
+}
+
+}  // namespace
+
+void CudaEngine::IntegerMatmul(const IntegerProblem& problem) {
+  if (problem.m == 0 || problem.n == 0) return;
+  const cudaError_t error = IntegerWgmmaSupports(problem, architecture_)
+                                ? LaunchIntegerWgmma(problem, multiprocessors_, stream_)
+                                : LaunchIntegerMma(problem, stream_);
+  Check(error, "integer matmul");
+}
+
+void CudaEngine::MatmulForward(const Operand& x, const Weight& w, const Matrix& y,
+                               bool accumulate) {
+  if (!SupportsDType(x.dtype) || !SupportsDType(w.dtype)) return;
+  if (Floating(x)) {
+    return FloatMatmul({y.rows, y.cols, x.cols, static_cast<const float*>(x.data), Values(w), true,
+                        static_cast<float*>(y.data), accumulate});
+  }
+  if (w.dtype != DType::kI8) return Fail(kNeedCodes);
+  if (x.critical.count != w.critical.count ||
+      (x.critical.count > 0 && x.critical.columns != w.critical.columns)) {
+    return Fail("the matmul's operands differ in their critical features");
+  }
+  IntegerProblem p = Problem(x, static_cast<const int8_t*>(w.data), y, accumulate);
+  p.column_scale = w.grid;
+  if (x.second != nullptr) {
+    IntegerProblem rest = p;
+    rest.a = x.second;
+    rest.row_factor = 1.0f / 256.0f;
+    IntegerMatmul(rest);
+    p.accumulate = true;
+  }
+  p.critical_a = x.critical.values;
+  p.critical_b = w.critical.values;
+  p.critical_count = x.critical.count;
+  IntegerMatmul(p);
+}
+
+// b [k, n] codes are transposed into scratch, since tensor cores take INT8 operands along the sum.
+void CudaEngine::IntegerGradient(const Operand& dy, const int8_t* b,
+                                 const CriticalFeatures& critical, const float* divisors,
+                                 const Matrix& out, bool accumulate) {
+  const ThinProblem thin{&dy, &critical, divisors, &out};
+  const int64_t codes = RoundUp(dy.cols * out.cols, kAlignment);
+  const size_t thin_bytes = critical.count > 0 ? ThinScratchBytes(thin) : 0;
+  auto* scratch = static_cast<int8_t*>(Scratch(static_cast<size_t>(codes) + thin_bytes));
+  if (scratch == nullptr) return;
+  LaunchTranspose(b, dy.cols, out.cols, scratch, stream_);
+  IntegerMatmul(Problem(dy, scratch, out, accumulate));
+  if (critical.count > 0) LaunchThin(thin, scratch + codes, stream_);
+  CheckLaunch("integer gradient");
+}
+
+void CudaEngine::MatmulInputGradient(const Operand& dy, const Weight& w, const Matrix& dx,
+                                     bool accumulate) {
+  if (!SupportsDType(dy.dtype) || !SupportsDType(w.dtype)) return;
+  if (Floating(dy)) {
+    return FloatMatmul({dx.rows, dx.cols, dy.cols, static_cast<const float*>(dy.data), Values(w),
+                        false, static_cast<float*>(dx.data), accumulate});
+  }
+  if (w.dtype != DType::kI8) return Fail(kNeedCodes);
+  IntegerGradient(dy, static_cast<const int8_t*>(w.data), w.critical, w.grid, dx, accumulate);
+}
+
+void CudaEngine::MatmulWeightGradient(const Operand& dy_t, const Operand& x, const Matrix& dw,
+                                      bool accumulate) {
+  if (!SupportsDType(dy_t.dtype) || !SupportsDType(x.dtype)) return;
+  if (!Floating(dy_t) && Floating(x)) return Fail(kNeedCodes);
+  if (Floating(dy_t)) {
+    return FloatMatmul({dw.rows, dw.cols, dy_t.cols, static_cast<const float*>(dy_t.data),
+                        static_cast<const float*>(x.data), false, static_cast<float*>(dw.data),
+                        accumulate});
+  }
+  IntegerGradient(dy_t, static_cast<const int8_t*>(x.data), x.critical, x.scales, dw, accumulate);
+}
+
+}  // namespace qft::cuda

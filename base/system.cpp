@@ -1,6 +1,7 @@
 #include "base/system.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <fstream>
 #include <string>
 
@@ -14,14 +15,14 @@ int64_t ReadNumber(const char* path) {
   return file >> value ? value : -1;
 }
 
-int64_t MemAvailable() {
-  std::ifstream file("/proc/meminfo");
-  std::string key;
-  int64_t kilobytes = 0;
-  std::string unit;
-  while (file >> key >> kilobytes) {
-    std::getline(file, unit);
-    if (key == "MemAvailable:") return kilobytes * 1024;
+// A line of a file of "Name: number kB", in bytes; 0 where there is none.
+int64_t ReadKilobytes(const char* path, const std::string& name) {
+  std::ifstream file(path);
+  std::string line;
+  while (std::getline(file, line)) {
+    if (line.compare(0, name.size(), name) == 0) {
+      return std::strtoll(line.c_str() + name.size(), nullptr, 10) * 1024;
+    }
   }
   return 0;
 }
@@ -29,11 +30,19 @@ int64_t MemAvailable() {
 }  // namespace
 
 int64_t AvailableHostMemory() {
-  int64_t available = MemAvailable();
+  int64_t available = ReadKilobytes("/proc/meminfo", "MemAvailable:");
   const int64_t limit = ReadNumber("/sys/fs/cgroup/memory.max");
   const int64_t used = ReadNumber("/sys/fs/cgroup/memory.current");
   if (limit > 0 && used >= 0) available = std::min(available, std::max<int64_t>(limit - used, 1));
   return available;
+}
+
+int64_t ResidentMemory() {
+  return ReadKilobytes("/proc/self/status", "VmRSS:");
+}
+
+int64_t TotalHostMemory() {
+  return ReadKilobytes("/proc/meminfo", "MemTotal:");
 }
 
 }  // namespace qft

@@ -9,4 +9,8 @@ namespace qft {
 // allows less. 0: unknown.
 int64_t AvailableHostMemory();
 
+// Bytes of host memory that this process has in use, and that the machine has. 0: unknown.
+int64_t ResidentMemory();
+int64_t TotalHostMemory();
+
 }  // namespace qft

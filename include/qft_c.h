@@ -371,6 +371,19 @@ QFT_API qft_status qft_session_get_metrics(const qft_session* session, qft_sessi
  * Thread: one. Blocks: for the work. Since: 0.1. */
 QFT_API qft_status qft_session_get_critical_overlap(qft_session* session, double* share,
                                                     qft_error** error);
+/* What the session runs on. */
+typedef struct qft_device_report {
+  uint64_t struct_size;
+  int64_t
+      used_bytes; /* cpu: resident memory of this process; cuda: all that is in use on the device,
+                          as the driver counts it, other programs included */
+  int64_t total_bytes;                  /* of the machine's memory, or of the device's */
+  double integer_operations_per_second; /* dense INT8 products and sums at the highest clock, each
+                                            counted; 0: unknown */
+} qft_device_report;
+/* report [in, out] with struct_size set. Thread: one. Blocks: no. Since: 0.1. */
+QFT_API qft_status qft_session_get_device(const qft_session* session, qft_device_report* report,
+                                          qft_error** error);
 /* Every allocation by purpose and the engine's description, as JSON copied into buffer.
  * Thread: any. Blocks: no. Since: 0.1. */
 QFT_API qft_status qft_session_plan_json(const qft_session* session, char* buffer, size_t capacity,

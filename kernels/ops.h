@@ -160,6 +160,15 @@ struct AttentionShape {
   float scale = 0;  // multiplies q.k, usually 1/sqrt(head_dim)
 };
 
+// What an engine runs on.
+struct DeviceReport {
+  int64_t used_bytes = 0;   // cpu: resident memory of this process; cuda: all use of the device
+  int64_t total_bytes = 0;  // of the machine's memory, or the device's
+  // INT8 multiplications and additions a second at the highest clock, each counted as one; 0:
+  // unknown
+  double integer_peak = 0;
+};
+
 class Engine {
  public:
   virtual ~Engine() = default;
@@ -183,6 +192,7 @@ class Engine {
   virtual const char* Synchronize() = 0;
   virtual const char* Name() const = 0;         // "cpu", "cuda"
   virtual const char* Description() const = 0;  // processor, instruction set, threads
+  virtual DeviceReport Report() const = 0;
 
   // --- quantising -------------------------------------------------------------------------------
   // x [R, C] fp32 -> out [R, C]. kI8: scale = absmax/127 per row over what is not critical, codes

@@ -22,6 +22,8 @@ class Command {
   CLI::App* app_;
 };
 
+std::unique_ptr<Command> MakeBench(CLI::App& program);
+std::unique_ptr<Command> MakeDoctor(CLI::App& program);
 std::unique_ptr<Command> MakeCreate(CLI::App& program);
 std::unique_ptr<Command> MakeFinetune(CLI::App& program);
 std::unique_ptr<Command> MakeEval(CLI::App& program);

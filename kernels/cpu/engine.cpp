@@ -107,6 +107,9 @@ const char* CpuEngine::Name() const {
 const char* CpuEngine::Description() const {
   return description_;
 }
+DeviceReport CpuEngine::Report() const {
+  return {ResidentMemory(), TotalHostMemory(), 0};
+}
 
 void CpuEngine::Fail(const char* message) {
   const char* none = nullptr;

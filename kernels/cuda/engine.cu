@@ -108,6 +108,22 @@ const char* CudaEngine::Description() const {
   return description_;
 }
 
+// The driver's own count, which has in it what other programs use and the context's fixed cost.
+DeviceReport CudaEngine::Report() const {
+  size_t available = 0;
+  size_t total = 0;
+  DeviceReport report;
+  if (cudaMemGetInfo(&available, &total) != cudaSuccess) return report;
+  report.used_bytes = static_cast<int64_t>(total - available);
+  report.total_bytes = static_cast<int64_t>(total);
+  // Multiply-adds a clock and multiprocessor, dense, from the architectures' white papers.
+  const double per_clock = architecture_ == 80 ? 2048 : architecture_ >= 90 ? 4096 : 1024;
+  int kilohertz = 0;
+  cudaDeviceGetAttribute(&kilohertz, cudaDevAttrClockRate, device_);
+  report.integer_peak = 2.0 * per_clock * multiprocessors_ * 1e3 * kilohertz;
+  return report;
+}
+
 void CudaEngine::Fail(const char* message) {
   if (error_[0] == 0) std::snprintf(error_, sizeof(error_), "%s", message);
 }

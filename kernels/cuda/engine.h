@@ -31,6 +31,7 @@ class CudaEngine final : public Engine {
   const char* Synchronize() override;
   const char* Name() const override;
   const char* Description() const override;
+  DeviceReport Report() const override;
 
   void QuantizeRows(const Matrix& x, const Operand& out) override;
   void QuantizeOutputGradient(const Matrix& dy, const float* fold, Rounding rounding,

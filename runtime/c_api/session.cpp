@@ -255,6 +255,19 @@ qft_status qft_session_get_critical_overlap(qft_session* session, double* share,
   });
 }
 
+qft_status qft_session_get_device(const qft_session* session, qft_device_report* report,
+                                  qft_error** error) {
+  return qft::Guard(error, [&]() -> Status {
+    QFT_ASSIGN_OR_RETURN(const auto object, qft::Shared<SessionObject>::Lock(session));
+    const qft::DeviceReport device = object->session->engine().Report();
+    qft_device_report out{};
+    out.used_bytes = device.used_bytes;
+    out.total_bytes = device.total_bytes;
+    out.integer_operations_per_second = device.integer_peak;
+    return qft::WriteStruct("report", report, out);
+  });
+}
+
 qft_status qft_session_plan_json(const qft_session* session, char* buffer, size_t capacity,
                                  size_t* needed, qft_error** error) {
   return qft::Guard(error, [&]() -> Status {

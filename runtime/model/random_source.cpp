@@ -1,13 +1,17 @@
 #include "runtime/model/random_source.h"
 
 #include <algorithm>
+#include <thread>
 
 #include "base/philox.h"
+#include "base/thread_pool.h"
 
 namespace qft {
 namespace {
 
 constexpr float kDeviation = 0.02f;
+// Elements that a thread makes at a time.
+constexpr int64_t kPiece = 65536;
 
 // Twelve uniform 16-bit numbers have deviation 1 (in units of 65536) to within 1e-5.
 float NearlyNormal(PhiloxKey key, uint64_t element) {
@@ -58,9 +62,19 @@ Status RandomSource::ReadRows(std::string_view name, int64_t row_begin, int64_t 
   }
   const PhiloxKey key = StreamKey(seed_, "initial:" + info->name);
   const uint64_t begin = static_cast<uint64_t>(row_begin * info->Cols());
-  for (int64_t i = 0; i < count; ++i) {
-    out[i] = kDeviation * NearlyNormal(key, begin + static_cast<uint64_t>(i));
+  const auto fill = [&](int64_t from, int64_t to) {
+    for (int64_t i = from; i < to; ++i) {
+      out[i] = kDeviation * NearlyNormal(key, begin + static_cast<uint64_t>(i));
+    }
+  };
+  if (count <= kPiece) {
+    fill(0, count);
+    return absl::OkStatus();
   }
+  ThreadPool pool(static_cast<int>(std::max(1u, std::thread::hardware_concurrency())), [] {});
+  pool.ParallelFor((count + kPiece - 1) / kPiece, [&](int64_t piece, int) {
+    fill(piece * kPiece, std::min(count, (piece + 1) * kPiece));
+  });
   return absl::OkStatus();
 }
 

@@ -147,10 +147,13 @@ static void session_nulls(void) {
   size_t needed = 0;
   qft_eval_result evaluated;
   qft_session_metrics metrics;
+  qft_device_report device;
   memset(&evaluated, 0, sizeof(evaluated));
   memset(&metrics, 0, sizeof(metrics));
   evaluated.struct_size = sizeof(evaluated);
   metrics.struct_size = sizeof(metrics);
+  memset(&device, 0, sizeof(device));
+  device.struct_size = sizeof(device);
   if (!tiny_open(&t, NULL)) return;
   EXPECT_NULL_REFUSED(qft_session_check_learning_rate(NULL, 1e-3, &error));
   EXPECT_NULL_REFUSED(qft_session_begin_step(NULL, &t.options, &error));
@@ -179,6 +182,8 @@ static void session_nulls(void) {
                                 TINY_TOKENS * TINY_VOCABULARY, &error));
   EXPECT_NULL_REFUSED(qft_session_get_metrics(NULL, &metrics, &error));
   EXPECT_NULL_REFUSED(qft_session_get_metrics(t.session, NULL, &error));
+  EXPECT_NULL_REFUSED(qft_session_get_device(NULL, &device, &error));
+  EXPECT_NULL_REFUSED(qft_session_get_device(t.session, NULL, &error));
   EXPECT_NULL_REFUSED(qft_session_plan_json(NULL, text, sizeof(text), &needed, &error));
   EXPECT_NULL_REFUSED(qft_session_plan_json(t.session, NULL, 4, &needed, &error));
   EXPECT_NULL_REFUSED(qft_session_plan_json(t.session, text, sizeof(text), NULL, &error));

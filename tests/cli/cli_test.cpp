@@ -299,10 +299,37 @@ TEST_F(CliTest, MissingAndBrokenFilesAreOneLine) {
 TEST_F(CliTest, EveryCommandHelpsWithAnExample) {
   EXPECT_EQ(Qft({"--help"}).exit_code, 0);
   EXPECT_EQ(Qft({"--version"}).out, std::string("qft ") + QFT_VERSION + "\n");
-  for (const char* command : {"finetune", "eval", "generate", "export", "inspect"}) {
+  for (const char* command :
+       {"finetune", "eval", "generate", "export", "inspect", "create", "bench", "doctor"}) {
     const Result result = Qft({command, "--help"});
     EXPECT_EQ(result.exit_code, 0);
     EXPECT_NE(result.out.find(std::string("Example:\n  qft ") + command), std::string::npos);
+  }
+}
+
+TEST_F(CliTest, BenchTellsSpeedAndMemory) {
+  const Result result = Qft({"bench", "--model", model_, "--batch", "2", "--seq", "64", "--steps",
+                             "2", "--gradients", "fused", "--device-memory-limit", "1G", "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.error;
+  const json told = json::parse(result.out);
+  EXPECT_EQ(told.at("model"), model_);
+  EXPECT_EQ(told.at("batch"), 2);
+  EXPECT_EQ(told.at("seq"), 64);
+  EXPECT_EQ(told.at("gradients"), "fused");
+  const double seconds = told.at("seconds_per_step");
+  EXPECT_NEAR(told.at("tokens_per_second"), 128 / seconds, 1e-6 / seconds);
+  EXPECT_GT(told.at("peak_device_bytes"), told.at("planned_bytes").at("total"));
+  ExpectPlainError(Qft({"bench", "--model", Path("nosuch")}), 2, "llama-2-7b");
+  ExpectPlainError(Qft({"bench", "--model", "llama-2-7b", "--device-memory-limit", "1M"}), 1,
+                   "the limit is");
+}
+
+TEST_F(CliTest, DoctorNamesEveryPart) {
+  const Result result = Qft({"doctor"});
+  EXPECT_EQ(result.exit_code, 0) << result.error;
+  EXPECT_EQ(result.out.rfind("ok       cpu engine", 0), 0U) << result.out;
+  for (const char* subject : {"cuda engine", "locked memory", "io_uring"}) {
+    EXPECT_NE(result.out.find(subject), std::string::npos) << result.out;
   }
 }
 

@@ -1,0 +1,244 @@
+// Training speed and memory of a model's shape with random weights and tokens.
+#include <algorithm>
+#include <cstdio>
+#include <random>
+
+#include "bindings/cli/command.h"
+#include "bindings/cli/files.h"
+#include "bindings/cli/report.h"
+#include "bindings/cli/source.h"
+#include "bindings/cli/text.h"
+
+namespace qft::cli {
+namespace {
+
+using nlohmann::json;
+
+constexpr char kExample[] =
+    "Example:\n"
+    "  qft bench --model llama-2-7b --batch 4 --seq 2048 --steps 5 --gradients fused --set "
+    "engine=cuda\n\n"
+    "share_of_limit = (6 * matmul parameters * tokens / s) / the device's INT8 peak, where 6 "
+    "counts the\n"
+    "multiplications and additions of forward and backward, and the matmul parameters are all "
+    "matrices\n"
+    "but the embedding. Attention, the optimizer and what is computed again count as nothing.";
+
+constexpr size_t kMaxConfigBytes = 1 << 20;
+
+struct NamedShape {
+  const char* name;
+  const char* config;  // Hugging Face config.json
+};
+
+constexpr NamedShape kShapes[] = {
+    {"llama-2-7b",
+     R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 32000,
+         "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
+         "num_attention_heads": 32, "num_key_value_heads": 32, "max_position_embeddings": 4096,
+         "rms_norm_eps": 1e-5})"},
+    {"llama-2-13b",
+     R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 32000,
+         "hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40,
+         "num_attention_heads": 40, "num_key_value_heads": 40, "max_position_embeddings": 4096,
+         "rms_norm_eps": 1e-5})"},
+    {"llama-3.2-1b",
+     R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 128256,
+         "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "head_dim": 64,
+         "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 131072,
+         "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "tie_word_embeddings": true})"},
+    {"smollm2-135m",
+     R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 49152,
+         "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
+         "num_attention_heads": 9, "num_key_value_heads": 3, "max_position_embeddings": 8192,
+         "rms_norm_eps": 1e-5, "rope_theta": 100000.0, "tie_word_embeddings": true})"},
+};
+
+std::string Names() {
+  std::string names;
+  for (const NamedShape& shape : kShapes)
+    names += (names.empty() ? "" : ", ") + std::string(shape.name);
+  return names;
+}
+
+// The config.json of a name, a folder or a file.
+std::string ConfigOf(const std::string& model) {
+  for (const NamedShape& shape : kShapes) {
+    if (model == shape.name) return shape.config;
+  }
+  std::filesystem::path path = model;
+  if (std::filesystem::is_directory(path)) path /= "config.json";
+  if (!std::filesystem::exists(path)) {
+    throw Usage("--model " + model + ": neither a folder with config.json nor one of " + Names());
+  }
+  return ReadText(path.string(), kMaxConfigBytes);
+}
+
+// Parameters of the matrices that tokens are multiplied with.
+int64_t MatmulParameters(const Model& model) {
+  int64_t tensors = 0;
+  Call(qft_model_get_tensor_count, model.get(), &tensors);
+  int64_t sum = 0;
+  int64_t embedding = 0;
+  bool head = false;
+  for (int64_t i = 0; i < tensors; ++i) {
+    qft_tensor_info info = Sized<qft_tensor_info>();
+    Call(qft_model_get_tensor_info, model.get(), i, &info);
+    if (info.dimensions != 2) continue;
+    const std::string name = info.name;
+    const int64_t elements = info.rows * info.cols;
+    head = head || name == "lm_head.weight";
+    (name == "model.embed_tokens.weight" ? embedding : sum) += elements;
+  }
+  return head ? sum : sum + embedding;  // a tied head is the embedding
+}
+
+class Bench : public Command {
+ public:
+  explicit Bench(CLI::App& program)
+      : Command(program, "bench", "Measure training speed and memory with random weights"),
+        table_(app_) {
+    table_.Add("Input", "model", model_, "Folder with a config.json, or one of " + Names())
+        ->required();
+    const auto positive = [&](const char* name, int64_t& value, const char* help) {
+      table_.Add("Batches", name, value, help)->check(CLI::PositiveNumber);
+    };
+    positive("batch", batch_, "Sequences in a micro-batch");
+    positive("seq", sequence_, "Tokens in a sequence");
+    positive("micro-batches", micro_batches_, "Micro-batches in a step");
+    positive("steps", steps_, "Steps to time, after one that is not");
+    table_.Add("Session", "gradients", gradients_, "auto, stack or fused")
+        ->check(CLI::IsMember({"auto", "stack", "fused"}));
+    table_.Add("Session", "device-memory-limit", limit_, "Bytes the session may plan, as in 30G")
+        ->transform(CLI::AsSizeValue(true));
+    table_.AddList("Session", "set", set_, "KEY=VALUE of the session");
+    app_->add_flag("--json", json_, "Print a JSON object")->group("Output");
+    app_->footer(kExample);
+  }
+
+  int Run() override {
+    const std::string config = ConfigOf(model_);
+    const Model model =
+        Make<Model>(qft_model_create_random, config.data(), config.size(), uint64_t{0});
+    const Session session = OpenSession(model, MakeSettings());
+    const json plan = json::parse(CopyText(qft_session_plan_json, session.get()));
+    Measure(session, json::parse(config).at("vocab_size").get<int32_t>());
+    Print(Result(session, model, plan));
+    return 0;
+  }
+
+ private:
+  Settings MakeSettings() const {
+    Settings settings;
+    settings.micro_batch_tokens = batch_ * sequence_;
+    settings.micro_batches = micro_batches_;
+    settings.set = set_;
+    settings.set.push_back("gradients=" + gradients_);
+    if (limit_ > 0) settings.set.push_back("memory_limit=" + std::to_string(limit_));
+    return settings;
+  }
+
+  void Measure(const Session& session, int32_t vocabulary) {
+    const size_t tokens = static_cast<size_t>(batch_ * sequence_);
+    std::minstd_rand random(1);
+    std::vector<std::vector<int32_t>> ids(static_cast<size_t>(micro_batches_));
+    std::vector<int32_t> documents(tokens);
+    for (size_t t = 0; t < tokens; ++t)
+      documents[t] = static_cast<int32_t>(t) / static_cast<int32_t>(sequence_);
+    std::vector<qft_batch> batches;
+    for (std::vector<int32_t>& part : ids) {
+      for (size_t t = 0; t < tokens; ++t) {
+        part.push_back(static_cast<int32_t>(random() % static_cast<uint32_t>(vocabulary)));
+      }
+      qft_batch batch = Sized<qft_batch>();
+      batch.tokens = static_cast<int64_t>(tokens);
+      batch.token_ids = part.data();
+      batch.document_ids = documents.data();
+      batches.push_back(batch);
+    }
+    qft_step_options options = Sized<qft_step_options>();
+    options.learning_rate = 1e-5;
+    for (int64_t step = 0; step <= steps_; ++step) {
+      qft_step_result result = Sized<qft_step_result>();
+      Call(qft_session_step, session.get(), &options, batches.data(), micro_batches_, &result);
+      device_ = Sized<qft_device_report>();
+      Call(qft_session_get_device, session.get(), &device_);
+      peak_bytes_ = std::max(peak_bytes_, device_.used_bytes);
+      if (step > 0) seconds_.push_back(result.seconds);
+    }
+    std::sort(seconds_.begin(), seconds_.end());
+  }
+
+  json Result(const Session& session, const Model& model, const json& plan) const {
+    const double median = seconds_[seconds_.size() / 2];
+    const double tokens = static_cast<double>(batch_ * sequence_ * micro_batches_);
+    const double rate = tokens / median;
+    const auto parameters = static_cast<double>(MatmulParameters(model));
+    json share = nullptr;
+    if (device_.integer_operations_per_second > 0) {
+      share = 6.0 * parameters * rate / device_.integer_operations_per_second;
+    }
+    return {{"model", model_},
+            {"device", Engine(session)},
+            {"batch", batch_},
+            {"seq", sequence_},
+            {"micro_batches", micro_batches_},
+            {"gradients", plan.at("gradients")},
+            {"recompute", plan.at("recompute")},
+            {"residual_bits", plan.at("residual_bits")},
+            {"critical_features", plan.at("critical_features")},
+            {"steps", steps_},
+            {"seconds_per_step", median},
+            {"tokens_per_second", rate},
+            {"peak_device_bytes", peak_bytes_},
+            {"planned_bytes", plan.at("bytes")},
+            {"matmul_parameters", parameters},
+            {"integer_peak", device_.integer_operations_per_second},
+            {"share_of_limit", share}};
+  }
+
+  void Print(const json& result) const {
+    if (json_) {
+      printf("%s\n", result.dump(2).c_str());
+      return;
+    }
+    printf("device          %s\n", result.at("device").get_ref<const std::string&>().c_str());
+    printf("speed           %.0f tokens/s (%.3f s a step, median of %lld)\n",
+           result.at("tokens_per_second").get<double>(),
+           result.at("seconds_per_step").get<double>(), static_cast<long long>(steps_));
+    if (!result.at("share_of_limit").is_null()) {
+      printf(
+          "share of limit  %.1f %% = 6 * %.4g matmul parameters * tokens/s / %.4g INT8 "
+          "operations/s\n",
+          100 * result.at("share_of_limit").get<double>(),
+          result.at("matmul_parameters").get<double>(), result.at("integer_peak").get<double>());
+    }
+    printf("peak memory     %s in use on the device\n",
+           Bytes(static_cast<double>(peak_bytes_)).c_str());
+    for (const auto& [purpose, bytes] : result.at("planned_bytes").items()) {
+      printf("  %-13s %s planned\n", purpose.c_str(), Bytes(bytes.get<double>()).c_str());
+    }
+  }
+
+  OptionTable table_;
+  std::string model_;
+  int64_t batch_ = 1;
+  int64_t sequence_ = 2048;
+  int64_t micro_batches_ = 1;
+  int64_t steps_ = 5;
+  std::string gradients_ = "auto";
+  uint64_t limit_ = 0;
+  std::vector<std::string> set_;
+  bool json_ = false;
+  std::vector<double> seconds_;
+  qft_device_report device_{};
+  int64_t peak_bytes_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> MakeBench(CLI::App& program) {
+  return std::make_unique<Bench>(program);
+}
+
+}  // namespace qft::cli

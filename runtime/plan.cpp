@@ -116,6 +116,23 @@ void CountBytes(Plan& plan, const Engine& engine) {
   plan.total_bytes = arena.total_bytes();
 }
 
+// The fewest blocks with which the plan fits; all of them where it never does.
+void RecomputeAsFewAsFit(Plan& plan, const Engine& engine, int64_t limit) {
+  int64_t low = 1;
+  int64_t high = plan.model->config().layers;
+  while (low < high) {
+    plan.recomputed = (low + high) / 2;
+    CountBytes(plan, engine);
+    if (plan.total_bytes > limit) {
+      low = plan.recomputed + 1;
+    } else {
+      high = plan.recomputed;
+    }
+  }
+  plan.recomputed = low;
+  CountBytes(plan, engine);
+}
+
 AttentionShape PlannedAttention(const Plan& plan) {
   const ModelConfig& config = plan.model->config();
   AttentionShape shape;
@@ -154,7 +171,7 @@ ScheduleShape Plan::schedule_shape(int64_t micro_batch_count) const {
   shape.vocabulary_chunks =
       static_cast<int>((model->config().vocab_size + kVocabularyChunk - 1) / kVocabularyChunk);
   shape.vertical = vertical;
-  shape.recompute = recompute;
+  shape.recomputed = static_cast<int>(recomputed);
   shape.fused = fused;
   shape.lowest_trained = LowestTrained(*this);
   shape.head_trains = trains(tensors.head);
@@ -191,9 +208,7 @@ StatusOr<Plan> MakePlan(std::shared_ptr<const Model> model, const SessionConfig&
   if (plan.fused && !plan.vertical && plan.micro_batches > 1) {
     return Unsupported("gradients = fused needs accumulation = vertical");
   }
-  plan.recompute =
-      config.recompute == Recompute::kAlways ||
-      (config.recompute == Recompute::kAuto && plan.vertical && plan.micro_batches > 1);
+  if (config.recompute == Recompute::kAlways) plan.recomputed = plan.model->config().layers;
   if (plan.micro_batches * plan.model->config().layers > kMostBlockBuffers) {
     return MakeError(ErrorCode::kOutOfRange,
                      absl::StrCat(plan.micro_batches, " micro-batches of a model of ",
@@ -207,9 +222,8 @@ StatusOr<Plan> MakePlan(std::shared_ptr<const Model> model, const SessionConfig&
     plan.fused = true;
     CountBytes(plan, engine);
   }
-  if (too_large() && config.recompute == Recompute::kAuto && !plan.recompute && plan.train) {
-    plan.recompute = true;
-    CountBytes(plan, engine);
+  if (too_large() && config.recompute == Recompute::kAuto && plan.train) {
+    RecomputeAsFewAsFit(plan, engine, limit);
   }
   if (too_large()) {
     return MakeError(
@@ -261,8 +275,9 @@ SessionBuffers AllocateSession(const Plan& plan, const Engine& engine, Arena& ar
     buffers.boundaries.push_back(AllocateMatrix(Purpose::kActivations, plan.activation_type,
                                                 plan.tokens, model.config().hidden_size, arena));
   }
-  const int64_t kept = plan.train && !plan.recompute ? blocks * slots : 1;
-  for (int64_t i = 0; i < kept; ++i) {
+  const int64_t kept = plan.train ? (blocks - plan.recomputed) * slots : 0;
+  const int64_t shared = kept == 0 || plan.recomputed > 0 ? 1 : 0;
+  for (int64_t i = 0; i < shared + kept; ++i) {
     buffers.activations.push_back(AllocateBlockActivations(shape, arena));
   }
   for (int64_t i = 0; i < slots; ++i) {
@@ -283,7 +298,7 @@ std::string PlanToJson(const Plan& plan, const Engine& engine) {
   json["accumulation"] = plan.vertical ? "vertical" : "horizontal";
   json["critical_features"] = plan.critical_count;
   json["residual_bits"] = plan.residual ? kResidualBits : 0;
-  json["recompute"] = plan.recompute;
+  json["recomputed_blocks"] = plan.recomputed;
   json["micro_batch_tokens"] = plan.tokens;
   json["micro_batches"] = plan.micro_batches;
   json["parameters"] = plan.model->parameters();

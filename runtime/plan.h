@@ -23,7 +23,7 @@ struct Plan {
   bool integer = true;
   DType activation_type = DType::kF32;
   bool vertical = true;
-  bool recompute = false;
+  int64_t recomputed = 0;  // so many blocks, from the first on, keep no activations
   bool fused = false;
   int64_t tokens = 0;          // of a micro-batch, padded
   int64_t micro_batches = 1;   // most in a step
@@ -47,7 +47,8 @@ struct SessionBuffers {
   GradientStack stack;
   std::vector<float*> accumulators;           // by tensor; chunk-sized for embedding and head
   std::vector<Matrix> boundaries;             // residual stream [block 0 .. L][slot]
-  std::vector<BlockActivations> activations;  // [block][slot], or one when recomputed
+  std::vector<BlockActivations> activations;  // one that recomputed blocks share, then
+                                              // [kept block][slot]
   std::vector<MicroBatch> micro_batches;      // [slot]
   Workspace workspace;
 };

@@ -29,7 +29,7 @@ class Pass {
     Update();
     for (int block = shape_.blocks - 1; block >= std::max(shape_.lowest_trained, 0); --block) {
       for (int m = begin_; m < end_; ++m) {
-        if (shape_.recompute) Add(Phase::kRecompute, block, m);
+        if (block < shape_.recomputed) Add(Phase::kRecompute, block, m);
         Add(Phase::kBackward, block, m);
       }
       Once(Phase::kPushBlock, block);

@@ -37,7 +37,7 @@ struct ScheduleShape {
   int micro_batches = 1;
   int vocabulary_chunks = 1;
   bool vertical = true;
-  bool recompute = false;
+  int recomputed = 0;  // so many blocks, from the first on, are recomputed in backward
   bool fused = false;
   // Backward stops below the lowest tensor that trains: -1 the embedding, b block b, blocks: the
   // final norm or the head only.

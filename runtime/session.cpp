@@ -78,8 +78,9 @@ void Session::LogPlan() const {
     Log(kLogWarning,
         "preset = paper: updates below half a grid step are lost; updates_lost counts them");
   }
-  if (config_.recompute == Recompute::kAuto && plan_.recompute && plan_.micro_batches == 1) {
-    Log(kLogWarning, "blocks are recomputed, since their activations do not fit");
+  if (config_.recompute == Recompute::kAuto && plan_.recomputed > 0) {
+    Log(kLogInfo, absl::StrCat(plan_.recomputed, " of ", plan_.model->config().layers,
+                               " blocks are recomputed, since their activations do not fit"));
   }
 }
 

@@ -88,8 +88,8 @@ std::vector<Key> MakeKeys() {
       {"accumulation", Choice<&Config::accumulation>({"vertical", "horizontal"}),
        "order of micro-batches: all through one layer before the next, or one after the other"},
       {"recompute", Choice<&Config::recompute>({"auto", "never", "always"}),
-       "whether backward computes layers again instead of keeping their inputs; auto: where memory "
-       "requires it. Does not change results"},
+       "whether backward computes layers again instead of keeping their inputs; auto: as few as "
+       "memory requires. Does not change results"},
       {"rounding", Choice<&Config::rounding>({"nearest", "stochastic"}), "of the weight update"},
       {"beta1", FloatKey{&Config::beta1, 0.0, 1.0, true},
        "share of the momentum in the update's direction (Lion)"},

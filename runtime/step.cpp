@@ -158,9 +158,11 @@ Matrix StepRunner::Boundary(int index, int m) const {
 }
 
 const BlockActivations& StepRunner::Activations(int block, int m) const {
-  if (session_.plan_.recompute) return session_.buffers_.activations[0];
+  const int64_t recomputed = session_.plan_.recomputed;
+  if (block < recomputed) return session_.buffers_.activations[0];
   const int64_t slots = session_.plan_.slots();
-  return session_.buffers_.activations[block * slots + m % slots];
+  const int64_t shared = recomputed > 0 ? 1 : 0;
+  return session_.buffers_.activations[shared + (block - recomputed) * slots + m % slots];
 }
 
 }  // namespace qft

@@ -184,7 +184,7 @@ class Bench : public Command {
             {"seq", sequence_},
             {"micro_batches", micro_batches_},
             {"gradients", plan.at("gradients")},
-            {"recompute", plan.at("recompute")},
+            {"recomputed_blocks", plan.at("recomputed_blocks")},
             {"residual_bits", plan.at("residual_bits")},
             {"critical_features", plan.at("critical_features")},
             {"steps", steps_},

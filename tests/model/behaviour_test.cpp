@@ -252,19 +252,32 @@ TEST(MemoryTest, AutoGivesUpTheStackBeforeTheSession) {
   EXPECT_EQ(outcome.status, QFT_ERROR_OUT_OF_MEMORY);
 }
 
-TEST(MemoryTest, AutoRecomputesWhereMemoryIsShort) {
+TEST(MemoryTest, AutoRecomputesAsFewBlocksAsMemoryRequires) {
+  constexpr char kKey[] = "\"recomputed_blocks\":";
   LlamaShape shape;
   shape.layers = 6;
   const TestModel model(shape);
   const Settings one = {{"micro_batches", "1"}, {"gradients", "fused"}};
   const int64_t kept =
       TestSession(model, one + Settings{{"recompute", "never"}}).Metrics().total_bytes;
-  const auto recomputes = [&](int64_t limit) {
+  const int64_t least =
+      TestSession(model, one + Settings{{"recompute", "always"}}).Metrics().total_bytes;
+  int64_t before = 0;
+  for (const double share : {1.0, 0.999, 0.7, 0.4, 0.0}) {
+    const auto limit = least + static_cast<int64_t>(share * static_cast<double>(kept - least));
     TestSession session(model, one + Settings{{"memory_limit", std::to_string(limit)}});
-    return session.PlanJson().find(R"("recompute":true)") != std::string::npos;
-  };
-  EXPECT_FALSE(recomputes(kept));
-  EXPECT_TRUE(recomputes(kept - 1));
+    const std::string plan = session.PlanJson();
+    const size_t at = plan.find(kKey);
+    ASSERT_NE(at, std::string::npos) << plan;
+    const int64_t recomputed = std::stoll(plan.substr(at + sizeof(kKey) - 1));
+    EXPECT_LE(session.Metrics().total_bytes, limit);
+    EXPECT_EQ(recomputed == 0, share == 1.0) << share;
+    EXPECT_GE(recomputed, before) << "less memory, no more blocks kept";
+    before = recomputed;
+  }
+  EXPECT_EQ(before, shape.layers);
+  EXPECT_EQ(TryOpen(model, one + Settings{{"memory_limit", std::to_string(least - 1)}}).status,
+            QFT_ERROR_OUT_OF_MEMORY);
 }
 
 }  // namespace

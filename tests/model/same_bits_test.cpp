@@ -92,11 +92,17 @@ TEST_P(SameBitsTest, AnyNumberOfThreads) {
   }
 }
 
+// All blocks, and half of them as a memory limit asks for.
 TEST_P(SameBitsTest, Recomputed) {
   for (const char* accumulation : {"vertical", "horizontal"}) {
-    const Settings order = {{"accumulation", accumulation}};
-    EXPECT_EQ(TrainNew(model_, order + Settings{{"recompute", "never"}}),
-              TrainNew(model_, order + Settings{{"recompute", "always"}}))
+    const Settings order = {{"accumulation", accumulation}, {"gradients", "stack"}};
+    const auto total = [&](const char* recompute) {
+      return TestSession(model_, order + Settings{{"recompute", recompute}}).Metrics().total_bytes;
+    };
+    const int64_t between = (total("never") + total("always")) / 2;
+    const Trace kept = TrainNew(model_, order + Settings{{"recompute", "never"}});
+    EXPECT_EQ(TrainNew(model_, order + Settings{{"recompute", "always"}}), kept) << accumulation;
+    EXPECT_EQ(TrainNew(model_, order + Settings{{"memory_limit", std::to_string(between)}}), kept)
         << accumulation;
   }
 }

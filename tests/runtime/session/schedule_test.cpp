@@ -72,7 +72,7 @@ TEST(ScheduleTest, VerticalTakesAllMicroBatchesThroughEachPart) {
 TEST(ScheduleTest, HorizontalTakesEachMicroBatchThroughAllParts) {
   ScheduleShape shape = Shape(1, 2);
   shape.vertical = false;
-  shape.recompute = true;
+  shape.recomputed = 1;
   const auto pass = [](int m) {
     return absl::StrCat("embed m", m, "\nforward 0 m", m, "\nloss m", m, "\nhead 0 m", m,
                         "\npush head 0\nnorm m", m, "\npush norm\nrecompute 0 m", m,
@@ -96,7 +96,7 @@ TEST(ScheduleTest, FusedUpdatesRightAfterEachPush) {
 
 TEST(ScheduleTest, RecomputesABlockRightBeforeItsBackward) {
   ScheduleShape shape = Shape(1, 2);
-  shape.recompute = true;
+  shape.recomputed = 1;
   EXPECT_NE(Text(shape).find("recompute 0 m0\nbackward 0 m0\nrecompute 0 m1\nbackward 0 m1\n"),
             std::string::npos);
 }
@@ -129,7 +129,7 @@ class EveryScheduleTest : public testing::Test {
       for (const int micro_batches : {1, 2, 5}) {
         ScheduleShape shape = Shape(bits & 1 ? 3 : 1, micro_batches);
         shape.vertical = (bits & 2) != 0;
-        shape.recompute = (bits & 4) != 0;
+        shape.recomputed = bits & 4 ? (shape.blocks + 1) / 2 : 0;
         shape.fused = (bits & 8) != 0;
         shape.vocabulary_chunks = bits & 16 ? 3 : 1;
         shape.lowest_trained = bits & 32 ? 0 : -1;
@@ -171,7 +171,7 @@ TEST_F(EveryScheduleTest, EachWorkIsDoneOnce) {
     EXPECT_EQ(totals[Phase::kFinalNormBackward], shape.micro_batches);
     EXPECT_EQ(totals[Phase::kPushFinalNorm], passes);
     EXPECT_EQ(totals[Phase::kBackward], blocks);
-    EXPECT_EQ(totals[Phase::kRecompute], shape.recompute ? blocks : 0);
+    EXPECT_EQ(totals[Phase::kRecompute], shape.recomputed * shape.micro_batches);
     EXPECT_EQ(totals[Phase::kPushBlock], shape.blocks * passes);
     EXPECT_EQ(totals[Phase::kEmbedBackward], embedding ? chunks : 0);
     EXPECT_EQ(totals[Phase::kPushEmbedding], embedding ? shape.vocabulary_chunks * passes : 0);
@@ -195,7 +195,7 @@ TEST_F(EveryScheduleTest, InputsComeBeforeWhatNeedsThem) {
       }
       next(Phase::kFinalNormBackward, 0);
       for (int block = shape.blocks - 1; block >= 0; --block) {
-        if (shape.recompute) next(Phase::kRecompute, block);
+        if (block < shape.recomputed) next(Phase::kRecompute, block);
         next(Phase::kBackward, block);
       }
       if (shape.lowest_trained < 0) next(Phase::kEmbedBackward, 0);

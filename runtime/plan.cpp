@@ -58,20 +58,28 @@ int64_t AccumulatorRows(const LlamaTensors& tensors, int tensor) {
   return chunked ? std::min(rows, kVocabularyChunk) : rows;
 }
 
-// The units in which backward pushes, from the head down.
-std::vector<std::vector<int>> PushUnits(const LlamaTensors& tensors) {
+// Tensors whose gradients are accumulated side by side, from the head down: with one micro-batch
+// each is pushed before the next is begun.
+std::vector<std::vector<int>> AccumulatorUnits(const Plan& plan) {
+  const LlamaTensors& tensors = plan.model->tensors();
   std::vector<std::vector<int>> units = {{tensors.head}, {tensors.final_norm}};
-  for (const LlamaBlockTensors& block : tensors.blocks) units.push_back(BackwardOrder(block));
+  for (const LlamaBlockTensors& block : tensors.blocks) {
+    if (plan.slots() > 1) {
+      units.push_back(BackwardOrder(block));
+      continue;
+    }
+    for (const int tensor : BackwardOrder(block)) units.push_back({tensor});
+  }
   if (!tensors.tied()) units.push_back({tensors.embedding});
   return units;
 }
 
-// One region serves all blocks, the embedding and the head, which follow each other.
+// One region serves all units, which follow each other.
 std::vector<float*> AllocateAccumulators(const Plan& plan, Arena& arena) {
   const LlamaTensors& tensors = plan.model->tensors();
   std::vector<int64_t> offsets(tensors.table.size(), -1);
   int64_t largest = 0;
-  for (const std::vector<int>& unit : PushUnits(tensors)) {
+  for (const std::vector<int>& unit : AccumulatorUnits(plan)) {
     int64_t offset = 0;
     for (const int tensor : unit) {
       if (!plan.trains(tensor)) continue;
@@ -88,22 +96,19 @@ std::vector<float*> AllocateAccumulators(const Plan& plan, Arena& arena) {
   return accumulators;
 }
 
-// Stack: room for everything. Fused: for the largest unit, and below it a tied head's gradient,
+// Stack: room for everything. Fused: for the largest tensor, and below it a tied head's gradient,
 // which waits for the embedding's contribution.
 void AllocateStack(const Plan& plan, GradientStack& stack, Arena& arena) {
   const LlamaTensors& tensors = plan.model->tensors();
   int64_t total = 0;
   int64_t largest = 0;
   int64_t waiting = 0;
-  for (const std::vector<int>& unit : PushUnits(tensors)) {
-    int64_t bytes = 0;
-    for (const int tensor : unit) {
-      if (plan.trains(tensor)) {
-        bytes += GradientStack::EntryBytes(tensors.table[tensor], plan.format(tensor, nullptr));
-      }
-    }
+  for (int tensor = 0; tensor < tensors.table.size(); ++tensor) {
+    if (!plan.trains(tensor)) continue;
+    const int64_t bytes =
+        GradientStack::EntryBytes(tensors.table[tensor], plan.format(tensor, nullptr));
     total += bytes;
-    const bool waits = tensors.tied() && unit.front() == tensors.head;
+    const bool waits = tensors.tied() && tensor == tensors.head;
     (waits ? waiting : largest) = waits ? bytes : std::max(largest, bytes);
   }
   stack.Allocate(plan.fused ? waiting + largest : total, tensors.table.size(), arena);

@@ -32,8 +32,6 @@ class Pass {
         if (block < shape_.recomputed) Add(Phase::kRecompute, block, m);
         Add(Phase::kBackward, block, m);
       }
-      Once(Phase::kPushBlock, block);
-      Update();
     }
     if (shape_.lowest_trained < 0) {
       for (int chunk = 0; chunk < shape_.vocabulary_chunks; ++chunk) {
@@ -45,7 +43,7 @@ class Pass {
 
  private:
   void Add(Phase phase, int index, int micro_batch) {
-    items_.push_back({phase, index, micro_batch, micro_batch == begin_});
+    items_.push_back({phase, index, micro_batch, micro_batch == begin_, micro_batch == end_ - 1});
   }
   void Each(Phase phase, int index) {
     for (int m = begin_; m < end_; ++m) Add(phase, index, m);

@@ -17,8 +17,8 @@ enum class Phase {
   kFinalNormBackward,  // micro_batch
   kPushFinalNorm,
   kRecompute,      // index = block, micro_batch
-  kBackward,       // index = block, micro_batch
-  kPushBlock,      // index = block
+  kBackward,       // index = block, micro_batch; the last micro-batch pushes each tensor, and under
+                   // fused updates it, as soon as its gradient is whole
   kEmbedBackward,  // index = vocabulary chunk, micro_batch
   kPushEmbedding,  // index = vocabulary chunk
   kUpdate,         // pops and applies all but the tied embedding, whose gradient is not yet whole
@@ -28,8 +28,10 @@ struct ScheduleItem {
   Phase phase;
   int index;
   int micro_batch;
-  // The first contribution to an accumulator sets it, later ones add.
+  // The first contribution to an accumulator sets it, later ones add; after the last one it is
+  // whole.
   bool first;
+  bool last;
 };
 
 struct ScheduleShape {

@@ -8,6 +8,7 @@ namespace qft {
 
 void StepRunner::Run(const std::vector<ScheduleItem>& schedule, int micro_batch_base) {
   for (const ScheduleItem& item : schedule) {
+    last_ = item.last;
     contribution_ = micro_batch_base + (session_.plan_.vertical ? 0 : item.micro_batch);
     Run(item);
   }
@@ -41,9 +42,6 @@ void StepRunner::Run(const ScheduleItem& item) {
     case Phase::kBackward:
       return BlockBackward(llama_, b, Batch(m), Boundary(b, m), Activations(b, m), *this,
                            item.first);
-    case Phase::kPushBlock:
-      for (const int tensor : BackwardOrder(llama_.tensors->blocks[b])) Push(tensor);
-      return;
     case Phase::kEmbedBackward:
       if (item.first) BeginEmbeddingChunk(b);
       return EmbedBackward(llama_, Batch(m), b * kVocabularyChunk, ChunkRows(b),
@@ -51,8 +49,19 @@ void StepRunner::Run(const ScheduleItem& item) {
     case Phase::kPushEmbedding:
       return PushEmbeddingChunk(b);
     case Phase::kUpdate:
-      return UpdateAll(llama_.tensors->tied() ? llama_.tensors->embedding : -1);
+      return UpdateWhole();
   }
+}
+
+void StepRunner::Done(int tensor) {
+  if (!last_) return;
+  Push(tensor);
+  if (session_.plan_.fused) UpdateWhole();
+}
+
+// All but a tied embedding, whose gradient is whole only at the end.
+void StepRunner::UpdateWhole() {
+  UpdateAll(llama_.tensors->tied() ? llama_.tensors->embedding : -1);
 }
 
 void StepRunner::UpdateAll(int keep) {

@@ -20,9 +20,11 @@ class StepRunner final : public GradientAccumulators {
   void UpdateAll(int keep);
 
   float* For(int tensor) override;
+  void Done(int tensor) override;
 
  private:
   void Run(const ScheduleItem& item);
+  void UpdateWhole();
   void Update(const StackEntry& entry);
   // The tensor's entry on the stack, pushed if there is none.
   StackEntry& EntryFor(int tensor);
@@ -43,6 +45,7 @@ class StepRunner final : public GradientAccumulators {
   // How often the tensors' gradients were already pushed in this step: 0 under the vertical
   // schedule.
   int64_t contribution_ = 0;
+  bool last_ = false;  // see ScheduleItem
 };
 
 }  // namespace qft

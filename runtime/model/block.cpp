@@ -90,6 +90,7 @@ void BlockBackward(const Llama& llama, int block, const MicroBatch& batch, const
                           bool accumulate_dx) {
     LinearBackward(llama, {dy, x, llama.weight(tensor), &(*llama.keys)[tensor], batch.token_offset,
                            dx, accumulate_dx, gradients.For(tensor), !first});
+    gradients.Done(tensor);
   };
   const auto norm_gradient = [&](int tensor) {
     float* gradient = gradients.For(tensor);
@@ -113,6 +114,7 @@ void BlockBackward(const Llama& llama, int block, const MicroBatch& batch, const
   linear(w.up, up, mlp_input, hidden, true);
   engine.RmsNormBackward(rows(activations.middle), llama.norm(w.mlp_norm), activations.mlp_rstd,
                          hidden, residual, norm_gradient(w.mlp_norm));
+  gradients.Done(w.mlp_norm);
 
   // middle = x_in + o(attention(q, k, v))
   const Matrix query = rows(workspace.query);
@@ -134,6 +136,7 @@ void BlockBackward(const Llama& llama, int block, const MicroBatch& batch, const
   linear(w.v, dv, attention_input, hidden, true);
   engine.RmsNormBackward(x_in, llama.norm(w.attention_norm), activations.attention_rstd, hidden,
                          residual, norm_gradient(w.attention_norm));
+  gradients.Done(w.attention_norm);
 }
 
 }  // namespace qft

@@ -19,6 +19,9 @@ class GradientAccumulators {
  public:
   // nullptr: the tensor does not train and its gradient is not computed.
   virtual float* For(int tensor) = 0;
+  // This micro-batch's contribution to the tensor is there, and the tensor itself no longer needed:
+  // its accumulator's memory may be another's from here on.
+  virtual void Done(int tensor) = 0;
 
  protected:
   ~GradientAccumulators() = default;

@@ -97,13 +97,12 @@ TEST(PlanTest, ModesHoldNoMoreThanTheyNeed) {
 // What LLaMA-2-7B holds between steps, by the planner; docs/numerics.md quotes it.
 TEST(PlanTest, StatesOfSevenBillionParameters) {
   const std::unique_ptr<Engine> engine(CreateCpuEngine(1));
-  const auto model =
-      Model::Random(R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama",
+  const auto model = Model::Random(R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama",
           "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008,
           "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32,
           "max_position_embeddings": 4096, "rms_norm_eps": 1e-5})",
-                    1)
-          .value();
+                                   1)
+                         .value();
   const auto states = [&](GradientMode gradients, int64_t residual_bits, bool whole_stack) {
     SessionConfig config;
     config.gradients = gradients;
@@ -121,7 +120,7 @@ TEST(PlanTest, StatesOfSevenBillionParameters) {
   EXPECT_NEAR(states(GradientMode::kFused, 0, false), 13.87, 0.03);
   EXPECT_NEAR(states(GradientMode::kFused, 4, false), 17.24, 0.03);
   EXPECT_NEAR(states(GradientMode::kStack, 4, true), 24.08, 0.03);
-  EXPECT_NEAR(states(GradientMode::kFused, 4, true), 17.5, 0.1);
+  EXPECT_NEAR(states(GradientMode::kFused, 4, true), 17.375, 0.01);
 }
 
 TEST(PlanTest, LowestTrained) {

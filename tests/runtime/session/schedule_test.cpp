@@ -32,9 +32,8 @@ std::string Text(const ScheduleItem& item) {
     case Phase::kRecompute:
       return absl::StrCat("recompute ", item.index, " m", item.micro_batch);
     case Phase::kBackward:
-      return absl::StrCat("backward ", item.index, " m", item.micro_batch);
-    case Phase::kPushBlock:
-      return absl::StrCat("push ", item.index);
+      return absl::StrCat("backward ", item.index, " m", item.micro_batch,
+                          item.last ? " push" : "");
     case Phase::kEmbedBackward:
       return absl::StrCat("embed backward ", item.index, " m", item.micro_batch);
     case Phase::kPushEmbedding:
@@ -64,8 +63,8 @@ TEST(ScheduleTest, VerticalTakesAllMicroBatchesThroughEachPart) {
             "loss m0\nloss m1\n"
             "head 0 m0\nhead 0 m1\npush head 0\n"
             "norm m0\nnorm m1\npush norm\n"
-            "backward 1 m0\nbackward 1 m1\npush 1\n"
-            "backward 0 m0\nbackward 0 m1\npush 0\n"
+            "backward 1 m0\nbackward 1 m1 push\n"
+            "backward 0 m0\nbackward 0 m1 push\n"
             "embed backward 0 m0\nembed backward 0 m1\npush embedding 0");
 }
 
@@ -76,8 +75,7 @@ TEST(ScheduleTest, HorizontalTakesEachMicroBatchThroughAllParts) {
   const auto pass = [](int m) {
     return absl::StrCat("embed m", m, "\nforward 0 m", m, "\nloss m", m, "\nhead 0 m", m,
                         "\npush head 0\nnorm m", m, "\npush norm\nrecompute 0 m", m,
-                        "\nbackward 0 m", m, "\npush 0\nembed backward 0 m", m,
-                        "\npush embedding 0");
+                        "\nbackward 0 m", m, " push\nembed backward 0 m", m, "\npush embedding 0");
   };
   EXPECT_EQ(Text(shape), pass(0) + "\n" + pass(1));
 }
@@ -89,15 +87,15 @@ TEST(ScheduleTest, FusedUpdatesRightAfterEachPush) {
             "embed m0\nforward 0 m0\nforward 1 m0\nloss m0\n"
             "head 0 m0\npush head 0\nupdate\n"
             "norm m0\npush norm\nupdate\n"
-            "backward 1 m0\npush 1\nupdate\n"
-            "backward 0 m0\npush 0\nupdate\n"
+            "backward 1 m0 push\n"
+            "backward 0 m0 push\n"
             "embed backward 0 m0\npush embedding 0");
 }
 
 TEST(ScheduleTest, RecomputesABlockRightBeforeItsBackward) {
   ScheduleShape shape = Shape(1, 2);
   shape.recomputed = 1;
-  EXPECT_NE(Text(shape).find("recompute 0 m0\nbackward 0 m0\nrecompute 0 m1\nbackward 0 m1\n"),
+  EXPECT_NE(Text(shape).find("recompute 0 m0\nbackward 0 m0\nrecompute 0 m1\nbackward 0 m1 push\n"),
             std::string::npos);
 }
 
@@ -107,12 +105,12 @@ TEST(ScheduleTest, BackwardStopsAtTheLowestTrained) {
     return ("\n" + Text(shape) + "\n").find("\n" + item + "\n") != std::string::npos;
   };
   shape.lowest_trained = 1;
-  EXPECT_TRUE(has("backward 2 m0"));
-  EXPECT_TRUE(has("backward 1 m0"));
-  EXPECT_FALSE(has("backward 0 m0"));
+  EXPECT_TRUE(has("backward 2 m0 push"));
+  EXPECT_TRUE(has("backward 1 m0 push"));
+  EXPECT_FALSE(has("backward 0 m0 push"));
   EXPECT_FALSE(has("embed backward 0 m0"));
   shape.lowest_trained = 3;
-  EXPECT_FALSE(has("backward 2 m0"));
+  EXPECT_FALSE(has("backward 2 m0 push"));
   EXPECT_TRUE(has("push norm"));
   EXPECT_TRUE(has("push head 0"));
   shape.head_trains = false;
@@ -172,10 +170,9 @@ TEST_F(EveryScheduleTest, EachWorkIsDoneOnce) {
     EXPECT_EQ(totals[Phase::kPushFinalNorm], passes);
     EXPECT_EQ(totals[Phase::kBackward], blocks);
     EXPECT_EQ(totals[Phase::kRecompute], shape.recomputed * shape.micro_batches);
-    EXPECT_EQ(totals[Phase::kPushBlock], shape.blocks * passes);
     EXPECT_EQ(totals[Phase::kEmbedBackward], embedding ? chunks : 0);
     EXPECT_EQ(totals[Phase::kPushEmbedding], embedding ? shape.vocabulary_chunks * passes : 0);
-    EXPECT_EQ(totals[Phase::kUpdate], shape.fused ? (2 + shape.blocks) * passes : 0);
+    EXPECT_EQ(totals[Phase::kUpdate], shape.fused ? 2 * passes : 0);
   });
 }
 
@@ -214,11 +211,10 @@ TEST_F(EveryScheduleTest, TheFirstContributionSetsTheAccumulator) {
         case Phase::kBackward:
         case Phase::kEmbedBackward:
           ASSERT_EQ(item.first, expect_first) << Text(item);
-          expect_first = false;
+          expect_first = item.phase == Phase::kBackward && item.last;  // which pushes
           break;
         case Phase::kPushHead:
         case Phase::kPushFinalNorm:
-        case Phase::kPushBlock:
         case Phase::kPushEmbedding:
           ASSERT_FALSE(expect_first) << Text(item) << " without a contribution";
           expect_first = true;

@@ -160,6 +160,14 @@ struct AttentionShape {
   float scale = 0;  // multiplies q.k, usually 1/sqrt(head_dim)
 };
 
+// What decides how much scratch memory ops take.
+struct ScratchShape {
+  int64_t tokens = 0;          // of a micro-batch
+  int64_t largest_weight = 0;  // elements
+  int64_t widest = 0;          // features, of any matrix
+  bool integer = true;
+};
+
 // What an engine runs on.
 struct DeviceReport {
   int64_t used_bytes = 0;   // cpu: resident memory of this process; cuda: all use of the device
@@ -183,6 +191,12 @@ class Engine {
   virtual void Fill(void* destination, int value, size_t bytes) = 0;
   // Bytes that can still be allocated.
   virtual int64_t AvailableMemory() const = 0;
+  // Bytes of a device's memory in use, which a limit on its use includes; cpu: 0.
+  virtual int64_t OccupiedMemory() const = 0;
+  // Scratch memory that ops on such shapes take. What UseScratch gives serves as that from then on
+  // (nullptr: nothing does); where it is too small, an engine allocates its own.
+  virtual size_t ScratchBytes(const ScratchShape& shape) const = 0;
+  virtual void UseScratch(void* memory, size_t bytes) = 0;
   // What activations are stored as under integer arithmetic.
   virtual DType ActivationType() const = 0;
   // Micro-batches are padded to a multiple of this many tokens.

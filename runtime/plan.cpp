@@ -148,6 +148,21 @@ AttentionShape PlannedAttention(const Plan& plan) {
   return shape;
 }
 
+ScratchShape PlannedScratch(const Plan& plan) {
+  ScratchShape shape;
+  shape.tokens = plan.tokens;
+  shape.integer = plan.integer;
+  const LlamaTensors& tensors = plan.model->tensors();
+  for (int i = 0; i < tensors.table.size(); ++i) {
+    const TensorSpec& spec = tensors.table[i];
+    // The head is multiplied in chunks, the embedding not at all.
+    const int64_t rows = AccumulatorRows(tensors, i);
+    shape.largest_weight = std::max(shape.largest_weight, rows * spec.cols);
+    shape.widest = std::max({shape.widest, rows, spec.cols});
+  }
+  return shape;
+}
+
 std::string Gigabytes(int64_t bytes) {
   const int64_t megabytes = bytes / 1000000;
   return absl::StrCat(static_cast<double>(megabytes) / 1000.0, " GB");
@@ -220,7 +235,9 @@ StatusOr<Plan> MakePlan(std::shared_ptr<const Model> model, const SessionConfig&
                                   plan.model->config().layers, " blocks are too many"));
   }
   CountBytes(plan, engine);
-  const int64_t limit = config.memory_limit > 0 ? config.memory_limit : engine.AvailableMemory();
+  const int64_t limit = config.memory_limit > 0
+                            ? std::max<int64_t>(config.memory_limit - engine.OccupiedMemory(), 1)
+                            : engine.AvailableMemory();
   const auto too_large = [&] { return limit > 0 && plan.total_bytes > limit; };
   if (too_large() && config.gradients == GradientMode::kAuto && plan.train &&
       (plan.vertical || plan.micro_batches == 1)) {
@@ -290,6 +307,9 @@ SessionBuffers AllocateSession(const Plan& plan, const Engine& engine, Arena& ar
   }
   const size_t scratch = engine.AttentionBackwardScratch(PlannedAttention(plan));
   buffers.workspace = AllocateWorkspace(shape, plan.train, scratch, arena);
+  buffers.engine_scratch_bytes = engine.ScratchBytes(PlannedScratch(plan));
+  buffers.engine_scratch =
+      arena.Allocate(Purpose::kWorkspace, static_cast<int64_t>(buffers.engine_scratch_bytes));
   return buffers;
 }
 

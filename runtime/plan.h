@@ -51,6 +51,8 @@ struct SessionBuffers {
                                               // [kept block][slot]
   std::vector<MicroBatch> micro_batches;      // [slot]
   Workspace workspace;
+  void* engine_scratch = nullptr;
+  size_t engine_scratch_bytes = 0;
 };
 
 // Decides what the configuration leaves open (gradients = auto, recompute = auto) and adds up.

@@ -60,7 +60,9 @@ Session::Session(Plan plan, SessionConfig config, std::unique_ptr<Engine> engine
       engine_(std::move(engine)),
       log_(std::move(log)),
       arena_(engine_.get()),
-      buffers_(AllocateSession(plan_, *engine_, arena_)) {}
+      buffers_(AllocateSession(plan_, *engine_, arena_)) {
+  engine_->UseScratch(buffers_.engine_scratch, buffers_.engine_scratch_bytes);
+}
 
 void Session::Log(int level, const std::string& message) const {
   if (log_ != nullptr) log_(level, message);

@@ -112,7 +112,9 @@ std::vector<Key> MakeKeys() {
        "most tokens in a micro-batch"},
       {"micro_batches", IntKey{&Config::micro_batches, 1, 65536}, "most micro-batches in a step"},
       {"memory_limit", IntKey{&Config::memory_limit, 0, kNoMaximum},
-       "bytes the session may plan; 0: what is available"},
+       "most bytes of memory: on the cpu what the session plans, on a GPU what is in use on the "
+       "device, "
+       "other programs included; 0: what is available"},
   };
 }
 

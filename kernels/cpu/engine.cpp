@@ -92,6 +92,14 @@ void CpuEngine::Fill(void* destination, int value, size_t bytes) {
 int64_t CpuEngine::AvailableMemory() const {
   return AvailableHostMemory();
 }
+int64_t CpuEngine::OccupiedMemory() const {
+  return 0;
+}
+// Workers have scratch of their own, a few megabytes.
+size_t CpuEngine::ScratchBytes(const ScratchShape& /*shape*/) const {
+  return 0;
+}
+void CpuEngine::UseScratch(void* /*memory*/, size_t /*bytes*/) {}
 DType CpuEngine::ActivationType() const {
   return DType::kF32;
 }

@@ -26,6 +26,9 @@ class CpuEngine final : public Engine {
   void CopyToHost(void* host, const void* source, size_t bytes) override;
   void Fill(void* destination, int value, size_t bytes) override;
   int64_t AvailableMemory() const override;
+  int64_t OccupiedMemory() const override;
+  size_t ScratchBytes(const ScratchShape& shape) const override;
+  void UseScratch(void* memory, size_t bytes) override;
   DType ActivationType() const override;
   int64_t TokenMultiple() const override;
   const char* Synchronize() override;

@@ -69,6 +69,19 @@ __global__ void __launch_bounds__(kRowThreads)
   DecodeWeightRow(w, row_begin + blockIdx.x, values + blockIdx.x * w.cols);
 }
 
+// Values from the host go through so much device memory at a time.
+constexpr int64_t kStagingFloats = int64_t{1} << 22;
+
+Weight RowsOf(const Weight& w, int64_t begin, int64_t rows) {
+  Weight part = w;
+  part.data = static_cast<int8_t*>(w.data) + begin * w.cols;
+  part.grid = w.grid + begin;
+  part.rows = rows;
+  if (w.critical.count > 0) part.critical.values = w.critical.values + begin * w.critical.count;
+  if (w.residual != nullptr) part.residual = w.residual + begin * ResidualBytes(w.cols);
+  return part;
+}
+
 bool OnDevice(const void* data) {
   cudaPointerAttributes attributes;
   if (cudaPointerGetAttributes(&attributes, data) != cudaSuccess) {
@@ -87,13 +100,20 @@ void CudaEngine::EncodeWeight(const float* values, const Weight& out) {
     Check(cudaMemcpyAsync(out.data, values, bytes, cudaMemcpyDefault, stream_), "copying a weight");
     return;
   }
-  if (!OnDevice(values)) {
-    void* staging = Scratch(bytes);
-    if (staging == nullptr) return;
-    CopyToEngine(staging, values, bytes);
-    values = static_cast<const float*>(staging);
+  if (OnDevice(values)) {
+    EncodeWeightKernel<<<out.rows, kRowThreads, 0, stream_>>>(values, out);
+    return CheckLaunch("encoding a weight");
   }
-  EncodeWeightKernel<<<out.rows, kRowThreads, 0, stream_>>>(values, out);
+  const int64_t most = Smaller(out.rows, 1 + kStagingFloats / out.cols);
+  auto* staging =
+      static_cast<float*>(Scratch(static_cast<size_t>(most * out.cols) * sizeof(float)));
+  if (staging == nullptr) return;
+  for (int64_t row = 0; row < out.rows; row += most) {
+    const Weight part = RowsOf(out, row, Smaller(most, out.rows - row));
+    CopyToEngine(staging, values + row * out.cols,
+                 static_cast<size_t>(part.rows * part.cols) * sizeof(float));
+    EncodeWeightKernel<<<part.rows, kRowThreads, 0, stream_>>>(staging, part);
+  }
   CheckLaunch("encoding a weight");
 }
 

@@ -1,7 +1,7 @@
 #include "kernels/cuda/engine.h"
 
+#include <algorithm>
 #include <cstdio>
-#include <cstring>
 
 namespace qft::cuda {
 
@@ -24,7 +24,7 @@ CudaEngine::CudaEngine(int device) : device_(device) {
 CudaEngine::~CudaEngine() {
   if (stream_ != nullptr) cudaStreamSynchronize(stream_);
   if (blas_ != nullptr) cublasDestroy(blas_);
-  cudaFree(scratch_);
+  cudaFree(own_scratch_);
   if (token_outside_ != nullptr) cudaFreeHost(token_outside_);
   if (stream_ != nullptr) cudaStreamDestroy(stream_);
 }
@@ -81,6 +81,30 @@ int64_t CudaEngine::AvailableMemory() const {
   size_t total = 0;
   if (cudaMemGetInfo(&available, &total) != cudaSuccess) return 0;
   return static_cast<int64_t>(available);
+}
+
+int64_t CudaEngine::OccupiedMemory() const {
+  return Report().used_bytes;
+}
+
+// The largest of what single ops take: transposed codes with the factors of critical features
+// beside them (matmul.cu), the weight gradient of a norm by blocks of 64 tokens, decoded weights.
+size_t CudaEngine::ScratchBytes(const ScratchShape& shape) const {
+  constexpr int64_t kAlignment = 256;
+  constexpr int64_t kFactorBytes = 64 * 2 * 2;  // features, bf16 terms
+  if (!shape.integer) return static_cast<size_t>(shape.largest_weight) * sizeof(float);
+  const int64_t codes = std::max(shape.largest_weight, shape.tokens * shape.widest);
+  const int64_t factors = kFactorBytes * (std::max(shape.tokens, shape.widest) + kAlignment);
+  const int64_t partials = (shape.tokens / 64 + 1) * shape.widest * 4;
+  return static_cast<size_t>(std::max(codes + kAlignment + factors, partials));
+}
+
+void CudaEngine::UseScratch(void* memory, size_t bytes) {
+  Check(cudaStreamSynchronize(stream_), "changing scratch memory");
+  Check(cudaFree(own_scratch_), "freeing scratch memory");
+  own_scratch_ = nullptr;
+  scratch_ = memory;
+  scratch_bytes_ = memory == nullptr ? 0 : bytes;
 }
 
 DType CudaEngine::ActivationType() const {
@@ -140,10 +164,11 @@ bool CudaEngine::Check(cudaError_t error, const char* what) {
 void* CudaEngine::Scratch(size_t bytes) {
   if (bytes <= scratch_bytes_) return scratch_;
   // Earlier ops may still use what is given back: cudaFree waits for them.
-  Check(cudaFree(scratch_), "freeing scratch memory");
-  scratch_ = nullptr;
+  Check(cudaFree(own_scratch_), "freeing scratch memory");
+  own_scratch_ = scratch_ = nullptr;
   scratch_bytes_ = 0;
-  if (!Check(cudaMalloc(&scratch_, bytes), "allocating scratch memory")) return nullptr;
+  if (!Check(cudaMalloc(&own_scratch_, bytes), "allocating scratch memory")) return nullptr;
+  scratch_ = own_scratch_;
   scratch_bytes_ = bytes;
   return scratch_;
 }

@@ -26,6 +26,9 @@ class CudaEngine final : public Engine {
   void CopyToHost(void* host, const void* source, size_t bytes) override;
   void Fill(void* destination, int value, size_t bytes) override;
   int64_t AvailableMemory() const override;
+  int64_t OccupiedMemory() const override;
+  size_t ScratchBytes(const ScratchShape& shape) const override;
+  void UseScratch(void* memory, size_t bytes) override;
   DType ActivationType() const override;
   int64_t TokenMultiple() const override;
   const char* Synchronize() override;
@@ -124,8 +127,9 @@ class CudaEngine final : public Engine {
   int multiprocessors_ = 0;
   int architecture_ = 0;  // 10 * major + minor
   cudaStream_t stream_ = nullptr;
-  void* scratch_ = nullptr;
+  void* scratch_ = nullptr;  // own_scratch_, or what UseScratch gave
   size_t scratch_bytes_ = 0;
+  void* own_scratch_ = nullptr;
   cublasHandle_t blas_ = nullptr;  // made when floating arithmetic first needs it
   int* token_outside_ = nullptr;   // host memory that kernels write to
   char description_[160] = {};

@@ -121,21 +121,16 @@ void CountBytes(Plan& plan, const Engine& engine) {
   plan.total_bytes = arena.total_bytes();
 }
 
-// The fewest blocks with which the plan fits; all of them where it never does.
-void RecomputeAsFewAsFit(Plan& plan, const Engine& engine, int64_t limit) {
-  int64_t low = 1;
-  int64_t high = plan.model->config().layers;
-  while (low < high) {
-    plan.recomputed = (low + high) / 2;
+// Gives up activations of as few blocks as fit: first the inputs of matmuls, which norms and swiglu
+// make again, then the others.
+void KeepWhatFits(Plan& plan, const Engine& engine, int64_t limit) {
+  const int64_t blocks = plan.model->config().layers;
+  for (int64_t given_up = 1; given_up <= 2 * blocks; ++given_up) {
+    plan.renewed = std::min(given_up, 2 * blocks - given_up);
+    plan.recomputed = std::max<int64_t>(given_up - blocks, 0);
     CountBytes(plan, engine);
-    if (plan.total_bytes > limit) {
-      low = plan.recomputed + 1;
-    } else {
-      high = plan.recomputed;
-    }
+    if (plan.total_bytes <= limit) return;
   }
-  plan.recomputed = low;
-  CountBytes(plan, engine);
 }
 
 AttentionShape PlannedAttention(const Plan& plan) {
@@ -245,7 +240,7 @@ StatusOr<Plan> MakePlan(std::shared_ptr<const Model> model, const SessionConfig&
     CountBytes(plan, engine);
   }
   if (too_large() && config.recompute == Recompute::kAuto && plan.train) {
-    RecomputeAsFewAsFit(plan, engine, limit);
+    KeepWhatFits(plan, engine, limit);
   }
   if (too_large()) {
     return MakeError(
@@ -298,9 +293,13 @@ SessionBuffers AllocateSession(const Plan& plan, const Engine& engine, Arena& ar
                                                 plan.tokens, model.config().hidden_size, arena));
   }
   const int64_t kept = plan.train ? (blocks - plan.recomputed) * slots : 0;
-  const int64_t shared = kept == 0 || plan.recomputed > 0 ? 1 : 0;
-  for (int64_t i = 0; i < shared + kept; ++i) {
-    buffers.activations.push_back(AllocateBlockActivations(shape, arena));
+  if (plan.shared_activations() > 0) {
+    buffers.activations.push_back(AllocateBlockActivations(shape, nullptr, arena));
+  }
+  for (int64_t i = 0; i < kept; ++i) {
+    const BlockActivations* inputs =
+        i < plan.renewed * slots ? &buffers.activations.front() : nullptr;
+    buffers.activations.push_back(AllocateBlockActivations(shape, inputs, arena));
   }
   for (int64_t i = 0; i < slots; ++i) {
     buffers.micro_batches.push_back(AllocateMicroBatch(shape, plan.train, arena));
@@ -324,6 +323,7 @@ std::string PlanToJson(const Plan& plan, const Engine& engine) {
   json["critical_features"] = plan.critical_count;
   json["residual_bits"] = plan.residual ? kResidualBits : 0;
   json["recomputed_blocks"] = plan.recomputed;
+  json["renewed_blocks"] = plan.renewed;
   json["micro_batch_tokens"] = plan.tokens;
   json["micro_batches"] = plan.micro_batches;
   json["parameters"] = plan.model->parameters();

@@ -24,6 +24,7 @@ struct Plan {
   DType activation_type = DType::kF32;
   bool vertical = true;
   int64_t recomputed = 0;  // so many blocks, from the first on, keep no activations
+  int64_t renewed = 0;     // so many after those make their matmuls' inputs again
   bool fused = false;
   int64_t tokens = 0;          // of a micro-batch, padded
   int64_t micro_batches = 1;   // most in a step
@@ -33,6 +34,8 @@ struct Plan {
   int64_t total_bytes = 0;
 
   bool trains(int tensor) const { return train && training[tensor].trainable; }
+  // Activations at the front that blocks share.
+  int64_t shared_activations() const { return !train || recomputed > 0 || renewed > 0 ? 1 : 0; }
   // Micro-batches whose buffers exist side by side.
   int64_t slots() const { return vertical ? micro_batches : 1; }
   // critical_columns: of all sites, [sites, critical_count].
@@ -47,7 +50,7 @@ struct SessionBuffers {
   GradientStack stack;
   std::vector<float*> accumulators;           // by tensor; chunk-sized for embedding and head
   std::vector<Matrix> boundaries;             // residual stream [block 0 .. L][slot]
-  std::vector<BlockActivations> activations;  // one that recomputed blocks share, then
+  std::vector<BlockActivations> activations;  // one that blocks share, then
                                               // [kept block][slot]
   std::vector<MicroBatch> micro_batches;      // [slot]
   Workspace workspace;

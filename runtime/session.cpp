@@ -80,9 +80,10 @@ void Session::LogPlan() const {
     Log(kLogWarning,
         "preset = paper: updates below half a grid step are lost; updates_lost counts them");
   }
-  if (config_.recompute == Recompute::kAuto && plan_.recomputed > 0) {
-    Log(kLogInfo, absl::StrCat(plan_.recomputed, " of ", plan_.model->config().layers,
-                               " blocks are recomputed, since their activations do not fit"));
+  if (config_.recompute == Recompute::kAuto && plan_.recomputed + plan_.renewed > 0) {
+    Log(kLogInfo, absl::StrCat("activations do not fit: of ", plan_.model->config().layers,
+                               " blocks ", plan_.recomputed, " are recomputed, ", plan_.renewed,
+                               " make the inputs of their matmuls again"));
   }
 }
 

@@ -170,8 +170,8 @@ const BlockActivations& StepRunner::Activations(int block, int m) const {
   const int64_t recomputed = session_.plan_.recomputed;
   if (block < recomputed) return session_.buffers_.activations[0];
   const int64_t slots = session_.plan_.slots();
-  const int64_t shared = recomputed > 0 ? 1 : 0;
-  return session_.buffers_.activations[shared + (block - recomputed) * slots + m % slots];
+  const int64_t kept = (block - recomputed) * slots + m % slots;
+  return session_.buffers_.activations[session_.plan_.shared_activations() + kept];
 }
 
 }  // namespace qft

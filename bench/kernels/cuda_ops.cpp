@@ -54,6 +54,7 @@ class Bench {
 
   CriticalFeatures Critical(int64_t rows) {
     std::vector<int32_t> columns;
+    columns.reserve(kCritical);
     for (int32_t i = 0; i < kCritical; ++i) columns.push_back(200 * i);
     auto* data = Memory<int32_t>(kCritical, 0);
     engine_.CopyToEngine(data, columns.data(), columns.size() * sizeof(int32_t));

@@ -106,9 +106,15 @@ void BlockBackward(const Llama& llama, int block, const MicroBatch& batch, const
   const Matrix gate = rows(activations.gate);
   const Matrix up = rows(activations.up);
   const Operand mlp_input = llama.AtSite(activations.mlp_input, block, Site::kMlp, tokens);
+  const Operand down_input = llama.AtSite(activations.down_input, block, Site::kDown, tokens);
   const Matrix hidden = rows(workspace.hidden);
-  linear(w.down, residual, llama.AtSite(activations.down_input, block, Site::kDown, tokens), inner,
-         false);
+  const float epsilon = static_cast<float>(llama.config->rms_norm_epsilon);
+  if (activations.shares_inputs) {
+    engine.SwigluForward(gate, up, down_input);
+    engine.RmsNormForward(rows(activations.middle), llama.norm(w.mlp_norm), epsilon, mlp_input,
+                          activations.mlp_rstd);
+  }
+  linear(w.down, residual, down_input, inner, false);
   engine.SwigluBackward(gate, up, inner, gate, up);
   linear(w.gate, gate, mlp_input, hidden, false);
   linear(w.up, up, mlp_input, hidden, true);
@@ -123,6 +129,10 @@ void BlockBackward(const Llama& llama, int block, const MicroBatch& batch, const
   const Matrix dv = rows(workspace.dv);
   const Operand attention_input =
       llama.AtSite(activations.attention_input, block, Site::kAttention, tokens);
+  if (activations.shares_inputs) {
+    engine.RmsNormForward(x_in, llama.norm(w.attention_norm), epsilon, attention_input,
+                          activations.attention_rstd);
+  }
   const AttentionShape shape = llama.attention_shape(tokens);
   linear(w.o, residual, llama.AtSite(activations.o_input, block, Site::kO, tokens), query, false);
   engine.AttentionBackward(shape, batch.document_start, rows(activations.q), rows(activations.k),

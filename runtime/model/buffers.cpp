@@ -32,7 +32,8 @@ Matrix AllocateMatrix(Purpose purpose, DType dtype, int64_t rows, int64_t cols, 
   return {arena.Allocate(purpose, rows * cols * ElementBytes(dtype)), dtype, rows, cols};
 }
 
-BlockActivations AllocateBlockActivations(const BufferShape& shape, Arena& arena) {
+BlockActivations AllocateBlockActivations(const BufferShape& shape, const BlockActivations* inputs,
+                                          Arena& arena) {
   const ModelConfig& config = *shape.config;
   const int64_t tokens = shape.tokens;
   const int64_t query = config.heads * config.head_dim;
@@ -44,7 +45,8 @@ BlockActivations AllocateBlockActivations(const BufferShape& shape, Arena& arena
   const auto operand = [&](int64_t cols) { return AllocateKept(shape, cols, arena); };
   BlockActivations a;
   a.attention_rstd = arena.Allocate<float>(purpose, tokens);
-  a.attention_input = operand(config.hidden_size);
+  a.shares_inputs = inputs != nullptr;
+  a.attention_input = inputs != nullptr ? inputs->attention_input : operand(config.hidden_size);
   a.q = matrix(query);
   a.k = matrix(key);
   a.v = matrix(key);
@@ -53,10 +55,10 @@ BlockActivations AllocateBlockActivations(const BufferShape& shape, Arena& arena
   a.o_input = operand(query);
   a.middle = matrix(config.hidden_size);
   a.mlp_rstd = arena.Allocate<float>(purpose, tokens);
-  a.mlp_input = operand(config.hidden_size);
+  a.mlp_input = inputs != nullptr ? inputs->mlp_input : operand(config.hidden_size);
   a.gate = matrix(config.intermediate_size);
   a.up = matrix(config.intermediate_size);
-  a.down_input = operand(config.intermediate_size);
+  a.down_input = inputs != nullptr ? inputs->down_input : operand(config.intermediate_size);
   return a;
 }
 

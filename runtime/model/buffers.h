@@ -25,6 +25,9 @@ struct BlockActivations {
   Operand mlp_input;                // normed input of gate and up
   Matrix gate, up;                  // [T, F]
   Operand down_input;               // silu(gate) * up
+  // attention_input, mlp_input and down_input are shared with other blocks: backward makes them
+  // again from x_in, middle, gate and up, which costs no matmul.
+  bool shares_inputs = false;
 };
 
 // One micro-batch: its tokens and what the head keeps of it.
@@ -69,7 +72,9 @@ struct BufferShape {
   DType activation_type = DType::kF32;
 };
 
-BlockActivations AllocateBlockActivations(const BufferShape& shape, Arena& arena);
+// inputs: nullptr, or whose inputs to share.
+BlockActivations AllocateBlockActivations(const BufferShape& shape, const BlockActivations* inputs,
+                                          Arena& arena);
 MicroBatch AllocateMicroBatch(const BufferShape& shape, bool training, Arena& arena);
 // scratch_bytes: what the engine wants for attention's backward pass.
 Workspace AllocateWorkspace(const BufferShape& shape, bool training, size_t scratch_bytes,

@@ -301,8 +301,8 @@ class Engine {
   // dgate, dup from dy; dgate may be gate's and dup may be up's own memory.
   virtual void SwigluBackward(const Matrix& gate, const Matrix& up, const Matrix& dy,
                               const Matrix& dgate, const Matrix& dup) = 0;
-  // x += y, both [R, C] fp32.
-  virtual void Add(const Matrix& x, const Matrix& y) = 0;
+  // out = x + y, all [R, C]; out may be x or y.
+  virtual void Add(const Matrix& x, const Matrix& y, const Matrix& out) = 0;
   // One chunk of the vocabulary, first pass. logits [T, C] are columns chunk_begin .. + C.
   // Updates row_max [T] and row_sum [T] (running, rescaled sum of exp) and, where the target lies
   // in the chunk, target_logit [T]. For the first chunk row_max = -inf and row_sum = 0 are implied.

@@ -4,13 +4,14 @@
 
 namespace qft::QFT_ISA {
 
-void CpuEngine::Add(const Matrix& x, const Matrix& y) {
+void CpuEngine::Add(const Matrix& x, const Matrix& y, const Matrix& out) {
   const int64_t count = x.rows * x.cols;
-  float* const to = static_cast<float*>(x.data);
-  const float* const from = static_cast<const float*>(y.data);
+  const float* const a = static_cast<const float*>(x.data);
+  const float* const b = static_cast<const float*>(y.data);
+  float* const to = static_cast<float*>(out.data);
   pool_.ParallelFor(CeilDivide(count, kElementsPerTask), [&](int64_t task, int) {
     const int64_t end = Smaller(count, (task + 1) * kElementsPerTask);
-    for (int64_t i = task * kElementsPerTask; i < end; ++i) to[i] += from[i];
+    for (int64_t i = task * kElementsPerTask; i < end; ++i) to[i] = a[i] + b[i];
   });
 }
 

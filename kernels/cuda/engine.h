@@ -74,7 +74,7 @@ class CudaEngine final : public Engine {
   void SwigluForward(const Matrix& gate, const Matrix& up, const Operand& y) override;
   void SwigluBackward(const Matrix& gate, const Matrix& up, const Matrix& dy, const Matrix& dgate,
                       const Matrix& dup) override;
-  void Add(const Matrix& x, const Matrix& y) override;
+  void Add(const Matrix& x, const Matrix& y, const Matrix& out) override;
   void CrossEntropyChunk(const Matrix& logits, int64_t chunk_begin, const int32_t* targets,
                          float* row_max, float* row_sum, float* target_logit) override;
   void CrossEntropyLoss(int64_t tokens, const float* loss_weight, const float* row_max,

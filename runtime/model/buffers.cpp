@@ -101,7 +101,7 @@ Workspace AllocateWorkspace(const BufferShape& shape, bool training, size_t scra
     return AllocateMatrix(purpose, shape.activation_type, tokens, cols, arena);
   };
   Workspace w;
-  w.hidden = matrix(config.hidden_size);
+  w.hidden = AllocateMatrix(purpose, DType::kF32, tokens, config.hidden_size, arena);
   w.logits = AllocateMatrix(purpose, DType::kF32, tokens, chunk, arena);
   if (shape.integer) {
     w.second_term = arena.Allocate<int8_t>(purpose, tokens * config.intermediate_size);

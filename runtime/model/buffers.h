@@ -1,6 +1,7 @@
 // The memory that forward and backward write to, allocated once by the plan. T is the planned
 // micro_batch_tokens; a shorter micro-batch uses the first rows. Matrices are of the plan's
-// activation type, but for the logits and the running gradient of the residual stream: fp32.
+// activation type, but for sums of several products, the logits and the running gradient of the
+// residual stream: fp32.
 #pragma once
 
 #include <cstdint>
@@ -53,7 +54,7 @@ struct MicroBatch {
 struct Workspace {
   Operand output_gradient;             // [T, widest output]
   Operand output_gradient_transposed;  // [widest output, T]
-  Matrix hidden;                       // [T, H]
+  Matrix hidden;                       // [T, H], sums of several products: fp32
   Matrix query;                        // [T, heads * dim]
   Matrix dq, dk, dv;
   Matrix inner;                   // [T, F]

@@ -124,12 +124,16 @@ TEST(Swiglu, QuantisesItsOutput) {
 
 TEST(Add, AddsElementwise) {
   const Floats x = RandomFloats(70001, 1), y = RandomFloats(70001, 2);
-  const Floats got = RunEverywhere([&](Engine* engine) {
-    EngineArray<float> a(engine, x), b(engine, y);
-    engine->Add(a.AsMatrix(1), b.AsMatrix(1));
-    return std::vector<Floats>{a.Download()};
-  })[0];
-  for (size_t i = 0; i < x.size(); ++i) ASSERT_EQ(got[i], x[i] + y[i]);
+  const auto got = RunEverywhere([&](Engine* engine) {
+    EngineArray<float> a(engine, x), b(engine, y), sum(engine, x.size());
+    engine->Add(a.AsMatrix(1), b.AsMatrix(1), sum.AsMatrix(1));
+    engine->Add(a.AsMatrix(1), b.AsMatrix(1), a.AsMatrix(1));
+    return std::vector<Floats>{sum.Download(), a.Download()};
+  });
+  for (size_t i = 0; i < x.size(); ++i) {
+    ASSERT_EQ(got[0][i], x[i] + y[i]);
+    ASSERT_EQ(got[1][i], x[i] + y[i]);
+  }
 }
 
 }  // namespace

@@ -88,7 +88,9 @@ int64_t CudaEngine::OccupiedMemory() const {
 }
 
 // The largest of what single ops take: transposed codes with the factors of critical features
-// beside them (matmul.cu), the weight gradient of a norm by blocks of 64 tokens, decoded weights.
+// beside them (matmul.cu), the weight gradient of a norm by blocks of 64 tokens, values on their
+// way from the host (encode_weight.cu), new steps of rows too wide for shared memory
+// (lion_update.cu); in floating arithmetic decoded weights.
 size_t CudaEngine::ScratchBytes(const ScratchShape& shape) const {
   constexpr int64_t kAlignment = 256;
   constexpr int64_t kFactorBytes = 64 * 2 * 2;  // features, bf16 terms
@@ -96,7 +98,9 @@ size_t CudaEngine::ScratchBytes(const ScratchShape& shape) const {
   const int64_t codes = std::max(shape.largest_weight, shape.tokens * shape.widest);
   const int64_t factors = kFactorBytes * (std::max(shape.tokens, shape.widest) + kAlignment);
   const int64_t partials = (shape.tokens / 64 + 1) * shape.widest * 4;
-  return static_cast<size_t>(std::max(codes + kAlignment + factors, partials));
+  const int64_t staging = 4 * ((int64_t{1} << 22) + shape.widest);
+  const int64_t wide = shape.widest > 24576 ? int64_t{32} * multiprocessors_ * shape.widest : 0;
+  return static_cast<size_t>(std::max({codes + kAlignment + factors, partials, staging, wide}));
 }
 
 void CudaEngine::UseScratch(void* memory, size_t bytes) {

@@ -145,11 +145,8 @@ Status Session::EncodeWeights(const std::vector<TensorState>& states) {
 
 void Session::LoadFrequencies() {
   const ModelConfig& config = plan_.model->config();
-  std::vector<float> frequency(static_cast<size_t>(config.head_dim / 2));
-  for (size_t i = 0; i < frequency.size(); ++i) {
-    const double exponent = 2.0 * static_cast<double>(i) / static_cast<double>(config.head_dim);
-    frequency[i] = static_cast<float>(1.0 / std::pow(config.rope_theta, exponent));
-  }
+  const std::vector<float> frequency =
+      InverseFrequencies(config.rope_scaling, config.rope_theta, config.head_dim);
   engine_->CopyToEngine(buffers_.workspace.inverse_frequency, frequency.data(),
                         frequency.size() * sizeof(float));
 }
@@ -260,6 +257,7 @@ Status Session::CheckBatch(const BatchView& batch) const {
         absl::StrCat("a batch of ", batch.tokens, " tokens, planned are 1 to ", plan_.tokens));
   }
   if (batch.token_ids == nullptr) return InvalidArgument("token_ids is NULL");
+  QFT_RETURN_IF_ERROR(CheckDocuments(batch));
   for (int64_t t = 0; t < batch.tokens; ++t) {
     const int64_t token = batch.token_ids[t];
     const int64_t target = TargetOf(batch, t);
@@ -272,6 +270,23 @@ Status Session::CheckBatch(const BatchView& batch) const {
     if (!(weight >= 0) || !std::isfinite(weight)) {
       return MakeError(ErrorCode::kOutOfRange,
                        absl::StrCat("loss weight ", weight, " at position ", t));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Beyond the model's context dynamic scaling would be another function for every length.
+Status Session::CheckDocuments(const BatchView& batch) const {
+  const ModelConfig& config = plan_.model->config();
+  if (config.rope_scaling.kind != RopeKind::kDynamic) return absl::OkStatus();
+  int64_t length = 0;
+  for (int64_t t = 0; t < batch.tokens; ++t) {
+    const bool starts = batch.document_ids != nullptr && t > 0 &&
+                        batch.document_ids[t] != batch.document_ids[t - 1];
+    length = starts ? 1 : length + 1;
+    if (length > config.max_position) {
+      return Unsupported("a document of more than ", config.max_position,
+                         " tokens, the context of a model with dynamic rotary scaling");
     }
   }
   return absl::OkStatus();

@@ -116,6 +116,7 @@ class Session {
   void LoadFrequencies();
   void MakeKeys();
   Status CheckBatch(const BatchView& batch) const;
+  Status CheckDocuments(const BatchView& batch) const;
   Status CheckRates(const StepOptions& options) const;
   void Log(int level, const std::string& message) const;
   void LogPlan() const;

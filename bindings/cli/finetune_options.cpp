@@ -41,7 +41,8 @@ void AddLearning(FinetuneOptions* o, OptionTable* t) {
   t->Add(batch, "sequence", o->sequence, "Longest document in tokens; longer ones are cut")
       ->check(CLI::PositiveNumber);
   const std::string group = "Learning";
-  t->Add(group, "learning-rate", o->learning_rate, "Largest learning rate, of Lion (about a tenth of AdamW's)")
+  t->Add(group, "learning-rate", o->learning_rate,
+         "Largest learning rate, of Lion (about a tenth of AdamW's)")
       ->check(CLI::PositiveNumber);
   t->Add(group, "schedule", o->schedule, "constant, linear, cosine or wsd")
       ->check(CLI::IsMember({"constant", "linear", "cosine", "wsd"}));

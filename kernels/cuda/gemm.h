@@ -31,8 +31,8 @@ struct IntegerProblem {
   int32_t critical_count = 0;
 };
 
-// mma.sync (sm_80 and later). Any sizes and alignments; fast where a and b are 16-byte aligned and k
-// is a multiple of 16. Returns the launch's error.
+// mma.sync (sm_80 and later). Any sizes and alignments; fast where a and b are 16-byte aligned and
+// k is a multiple of 16. Returns the launch's error.
 cudaError_t LaunchIntegerMma(const IntegerProblem& problem, cudaStream_t stream);
 
 // wgmma and TMA (sm_90a). Whether it takes this problem on the current device:

@@ -11,7 +11,8 @@ AttentionShape Llama::attention_shape(int64_t tokens) const {
   shape.heads = static_cast<int32_t>(config->heads);
   shape.kv_heads = static_cast<int32_t>(config->kv_heads);
   shape.head_dim = static_cast<int32_t>(config->head_dim);
-  shape.scale = 1.0f / std::sqrt(static_cast<float>(config->head_dim));
+  const auto magnitude = static_cast<float>(RopeMagnitude(config->rope_scaling));
+  shape.scale = magnitude * magnitude / std::sqrt(static_cast<float>(config->head_dim));
   return shape;
 }
 

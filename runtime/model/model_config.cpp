@@ -61,6 +61,30 @@ Status CheckModelConfig(const ModelConfig& config) {
   return absl::OkStatus();
 }
 
+namespace {
+
+nlohmann::ordered_json RopeJson(const RopeScaling& scaling) {
+  nlohmann::ordered_json json;
+  json["rope_type"] = kRopeKindNames[static_cast<int>(scaling.kind)];
+  json["factor"] = scaling.factor;
+  if (scaling.kind == RopeKind::kLinear || scaling.kind == RopeKind::kDynamic) return json;
+  json["original_max_position_embeddings"] = scaling.original_max_position;
+  if (scaling.kind == RopeKind::kLlama3) {
+    json["low_freq_factor"] = scaling.low_frequency_factor;
+    json["high_freq_factor"] = scaling.high_frequency_factor;
+    return json;
+  }
+  json["beta_fast"] = scaling.beta_fast;
+  json["beta_slow"] = scaling.beta_slow;
+  json["truncate"] = scaling.truncate;
+  if (scaling.attention_factor.has_value()) json["attention_factor"] = *scaling.attention_factor;
+  if (scaling.mscale.has_value()) json["mscale"] = *scaling.mscale;
+  if (scaling.mscale_all_dim.has_value()) json["mscale_all_dim"] = *scaling.mscale_all_dim;
+  return json;
+}
+
+}  // namespace
+
 std::string ToHuggingFaceJson(const ModelConfig& config, std::string_view dtype) {
   nlohmann::ordered_json root;
   root["architectures"] = {"LlamaForCausalLM"};
@@ -77,6 +101,9 @@ std::string ToHuggingFaceJson(const ModelConfig& config, std::string_view dtype)
   root["max_position_embeddings"] = config.max_position;
   root["rms_norm_eps"] = config.rms_norm_epsilon;
   root["rope_theta"] = config.rope_theta;
+  if (config.rope_scaling.kind != RopeKind::kPlain) {
+    root["rope_scaling"] = RopeJson(config.rope_scaling);
+  }
   root["attention_bias"] = false;
   root["mlp_bias"] = false;
   root["tie_word_embeddings"] = config.tie_embeddings;

@@ -9,6 +9,7 @@
 
 #include "base/status.h"
 #include "runtime/data/gguf.h"
+#include "runtime/model/rope.h"
 
 namespace qft {
 
@@ -24,6 +25,7 @@ struct ModelConfig {
   int64_t max_position = 0;
   double rms_norm_epsilon = 0;
   double rope_theta = 0;
+  RopeScaling rope_scaling;
   bool tie_embeddings = false;
   std::optional<int64_t> bos_token;
   std::vector<int64_t> eos_tokens;

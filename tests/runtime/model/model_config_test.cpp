@@ -129,10 +129,9 @@ TEST(HuggingFaceConfig, RefusesByKeyWhatItDoesNotCompute) {
       {"use_sliding_window", true},
       {"quantization_config", {{"quant_method", "gptq"}}},
       {"layer_types", {"full_attention", "sliding_attention"}},
-      {"rope_scaling", {{"rope_type", "llama3"}, {"factor", 8.0}}},
-      {"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}},
+      {"rope_scaling", {{"rope_type", "longrope"}, {"factor", 8.0}}},
+      {"rope_scaling", {{"type", "linear"}, {"factor", 2.0}, {"beta_fast", 32}}},
       {"rope_scaling", {{"factor", 2.0}}},
-      {"rope_parameters", {{"rope_type", "yarn"}}},
       {"rope_parameters", {{"rope_type", "default"}, {"partial_rotary_factor", 0.5}}}};
   for (const auto& [key, value] : unsupported) {
     ExpectRefused(key, value, ErrorCode::kUnsupported);
@@ -190,6 +189,73 @@ TEST(HuggingFaceConfig, RefusesAbsurdValues) {
 
 TEST(HuggingFaceConfig, RefusesContradictingRotaryBases) {
   ExpectRefused("rope_parameters", {{"rope_theta", 1000.0}}, ErrorCode::kBadData);
+  ExpectRefused("rope_scaling", {{"type", "linear"}, {"rope_type", "yarn"}, {"factor", 2.0}},
+                ErrorCode::kBadData);
+}
+
+json Llama3Rope() {
+  return {{"rope_type", "llama3"},
+          {"factor", 8.0},
+          {"low_freq_factor", 1.0},
+          {"high_freq_factor", 4.0},
+          {"original_max_position_embeddings", 64}};
+}
+
+TEST(HuggingFaceConfig, ReadsEveryKindOfRotaryScaling) {
+  const auto llama3 = ParseWith("rope_scaling", Llama3Rope());
+  ASSERT_TRUE(llama3.ok()) << llama3.status();
+  EXPECT_EQ(llama3->rope_scaling.kind, RopeKind::kLlama3);
+  EXPECT_EQ(llama3->rope_scaling.original_max_position, 64);
+  const auto linear = ParseWith("rope_scaling", {{"type", "linear"}, {"factor", 2.5}});
+  ASSERT_TRUE(linear.ok()) << linear.status();
+  EXPECT_EQ(linear->rope_scaling.kind, RopeKind::kLinear);
+  EXPECT_EQ(linear->rope_scaling.factor, 2.5);
+  const auto dynamic = ParseWith("rope_scaling", {{"type", "dynamic"}, {"factor", 2}});
+  ASSERT_TRUE(dynamic.ok()) << dynamic.status();
+  EXPECT_EQ(dynamic->rope_scaling.kind, RopeKind::kDynamic);
+  const auto yarn = ParseWith("rope_parameters", {{"rope_type", "yarn"},
+                                                  {"rope_theta", 5000},
+                                                  {"factor", nullptr},
+                                                  {"original_max_position_embeddings", 128}});
+  ASSERT_TRUE(yarn.ok()) << yarn.status();
+  EXPECT_EQ(yarn->rope_scaling.factor, 4) << "512 / 128";
+}
+
+TEST(HuggingFaceConfig, RefusesBrokenRotaryScaling) {
+  for (const char* key :
+       {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}) {
+    json without = Llama3Rope();
+    without.erase(key);
+    EXPECT_EQ(GetErrorInfo(ParseWith("rope_scaling", without).status()).code, ErrorCode::kBadData)
+        << key;
+    for (const json& value : {json("x"), json(0), json(-3), json(0.5)}) {
+      if (key == std::string("low_freq_factor") && value == 0.5) continue;  // that is fine
+      json broken = Llama3Rope();
+      broken[key] = value;
+      EXPECT_FALSE(ParseWith("rope_scaling", broken).ok()) << key << " " << value;
+    }
+  }
+  EXPECT_FALSE(ParseWith("rope_scaling", {{"rope_type", "yarn"}, {"factor", 2}}).ok());
+  EXPECT_FALSE(ParseWith("rope_scaling", {{"rope_type", 7}, {"factor", 2}}).ok());
+}
+
+TEST(HuggingFaceConfig, RotaryScalingIsReadBackAsWritten) {
+  const json kinds[] = {Llama3Rope(),
+                        {{"rope_type", "linear"}, {"factor", 2}},
+                        {{"rope_type", "dynamic"}, {"factor", 3}},
+                        {{"rope_type", "yarn"},
+                         {"factor", 4},
+                         {"original_max_position_embeddings", 128},
+                         {"attention_factor", 0.9},
+                         {"beta_fast", 20},
+                         {"truncate", false}}};
+  for (const json& kind : kinds) {
+    const auto config = ParseWith("rope_scaling", kind);
+    ASSERT_TRUE(config.ok()) << config.status();
+    const auto again = ParseHuggingFaceConfig(ToHuggingFaceJson(*config, "bfloat16"), "c");
+    ASSERT_TRUE(again.ok()) << again.status();
+    EXPECT_TRUE(*again == *config) << kind;
+  }
 }
 
 TEST(HuggingFaceConfig, RefusesWhatIsNoObject) {

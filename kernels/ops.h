@@ -278,9 +278,10 @@ class Engine {
   // positions[t] * inverse_frequency[i]; inverse rotates back (the gradient). Frequencies [dim/2].
   virtual void Rope(const Matrix& x, const int32_t* positions, const float* inverse_frequency,
                     int32_t heads, int32_t head_dim, bool inverse) = 0;
-  // out [T, heads*dim]; log_sum_exp [heads, T]. Token t sees tokens document_start[t] .. t, so that
-  // documents packed into one micro-batch do not see each other. q [T, heads*dim], k and v
-  // [T, kv_heads*dim], all fp32, head h reads kv head h / (heads / kv_heads).
+  // out [T, heads*dim]; log_sum_exp [heads, T]. Token t sees tokens document_start[t] .. t, where
+  // document_start never decreases (a document's first token, or later under a sliding window), so
+  // that documents packed into one micro-batch do not see each other. q [T, heads*dim], k and v [T,
+  // kv_heads*dim], all fp32, head h reads kv head h / (heads / kv_heads).
   virtual void AttentionForward(const AttentionShape& shape, const int32_t* document_start,
                                 const Matrix& q, const Matrix& k, const Matrix& v,
                                 const Matrix& out, float* log_sum_exp) = 0;
@@ -293,9 +294,11 @@ class Engine {
                                  void* scratch) = 0;
   virtual size_t AttentionBackwardScratch(const AttentionShape& shape) const = 0;
   // T new tokens at positions past .. past + T - 1 of one sequence, over a cache. shape.tokens = T;
+  // token t sees positions first_seen[t] .. past + t (nullptr: from 0);
   // q, out [T, heads*dim]; k_cache, v_cache [>= past + T, kv_heads*dim], the new rows already in.
-  virtual void AttentionDecode(const AttentionShape& shape, int64_t past, const Matrix& q,
-                               const Matrix& k_cache, const Matrix& v_cache, const Matrix& out) = 0;
+  virtual void AttentionDecode(const AttentionShape& shape, int64_t past, const int32_t* first_seen,
+                               const Matrix& q, const Matrix& k_cache, const Matrix& v_cache,
+                               const Matrix& out) = 0;
   // y[t, i] = silu(gate) * up, quantised like QuantizeRows when y is kI8. All [T, F].
   virtual void SwigluForward(const Matrix& gate, const Matrix& up, const Operand& y) = 0;
   // dgate, dup from dy; dgate may be gate's and dup may be up's own memory.

@@ -80,6 +80,10 @@ Status Decoder::FeedChunk(Session& session, const int32_t* token_ids, int64_t co
   std::iota(positions.begin(), positions.end(), static_cast<int32_t>(used_));
   engine.CopyToEngine(batch_.token_ids, token_ids, count * sizeof(int32_t));
   engine.CopyToEngine(batch_.positions, positions.data(), count * sizeof(int32_t));
+  for (int32_t& position : positions) {
+    position = FirstSeen(session.model().config(), 0, position);
+  }
+  engine.CopyToEngine(batch_.document_start, positions.data(), count * sizeof(int32_t));
   batch_.tokens = count;
 
   const Matrix x = FirstRows(x_, count);
@@ -123,7 +127,8 @@ void Decoder::Block(const Llama& llama, int block, int64_t count, const Matrix& 
   engine.Rope(k, batch_.positions, workspace_.inverse_frequency, shape.kv_heads, shape.head_dim,
               false);
   const Matrix attention_output = rows(activations_.attention_output);
-  engine.AttentionDecode(shape, used_, q, k_cache_[block], v_cache_[block], attention_output);
+  engine.AttentionDecode(shape, used_, batch_.document_start, q, k_cache_[block], v_cache_[block],
+                         attention_output);
   BlockAfterAttention(llama, block, count, x, activations_, x);
 }
 

@@ -307,7 +307,7 @@ double Session::Upload(const BatchView& batch, int64_t token_offset, MicroBatch&
         batch.document_ids[t] != batch.document_ids[t - 1]) {
       start = static_cast<int32_t>(t);
     }
-    starts[t] = start;
+    starts[t] = FirstSeen(plan_.model->config(), start, static_cast<int32_t>(t));
     positions[t] = static_cast<int32_t>(t) - start;
     targets[t] = TargetOf(batch, t);
     weights[t] = LossWeightOf(batch, t);

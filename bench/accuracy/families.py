@@ -40,6 +40,8 @@ FAMILIES = {
     "llama, yarn": ("llama", {"rope_parameters": {
         "rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 64,
         "rope_theta": 1e4}}, 512),
+    "mistral": ("mistral", {"sliding_window": 24, "rms_norm_eps": 1e-5}, 512),
+    "mistral, no window": ("mistral", {"sliding_window": None, "head_dim": 32}, 512),
     "llama, 32k positions": ("llama", {"rope_parameters": {"rope_type": "default",
                                                            "rope_theta": 1e6},
                                        "num_hidden_layers": 1, "hidden_size": 32}, 32768),

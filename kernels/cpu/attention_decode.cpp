@@ -65,23 +65,27 @@ void AttendOne(const AttentionInput& input, int64_t head, int64_t query, float* 
   const int64_t dim = shape.head_dim, stride = shape.kv_heads * dim;
   const int64_t kv_column = head / (shape.heads / shape.kv_heads) * dim;
   const int64_t row = (query * shape.heads + head) * dim;
-  const int64_t keys = input.past + query + 1;
+  const int64_t first = input.document_start != nullptr ? input.document_start[query] : 0;
+  const int64_t keys = input.past + query + 1 - first;
+  const float* const k = input.k + first * stride + kv_column;
+  const float* const v = input.v + first * stride + kv_column;
   const float factor = shape.scale * kLog2E;
   for (int64_t i = 0; i < keys; ++i) {
-    scores[i] = Dot(input.q + row, input.k + i * stride + kv_column, dim) * factor;
+    scores[i] = Dot(input.q + row, k + i * stride, dim) * factor;
   }
   const float sum = Softmax(keys, scores);
-  WeightedRows(scores, input.v + kv_column, stride, keys, dim, 1.0f / sum, input.out + row);
+  WeightedRows(scores, v, stride, keys, dim, 1.0f / sum, input.out + row);
 }
 
 }  // namespace
 
-void CpuEngine::AttentionDecode(const AttentionShape& shape, int64_t past, const Matrix& q,
-                                const Matrix& k_cache, const Matrix& v_cache, const Matrix& out) {
+void CpuEngine::AttentionDecode(const AttentionShape& shape, int64_t past,
+                                const int32_t* first_seen, const Matrix& q, const Matrix& k_cache,
+                                const Matrix& v_cache, const Matrix& out) {
   if (!AttentionSupports(shape)) return Fail(kAttentionUnsupported);
   const AttentionInput input{shape,
                              past,
-                             nullptr,
+                             first_seen,
                              static_cast<const float*>(q.data),
                              static_cast<const float*>(k_cache.data),
                              static_cast<const float*>(v_cache.data),

@@ -69,8 +69,9 @@ class CpuEngine final : public Engine {
                          const float* log_sum_exp, const Matrix& dout, const Matrix& dq,
                          const Matrix& dk, const Matrix& dv, void* scratch) override;
   size_t AttentionBackwardScratch(const AttentionShape& shape) const override;
-  void AttentionDecode(const AttentionShape& shape, int64_t past, const Matrix& q,
-                       const Matrix& k_cache, const Matrix& v_cache, const Matrix& out) override;
+  void AttentionDecode(const AttentionShape& shape, int64_t past, const int32_t* first_seen,
+                       const Matrix& q, const Matrix& k_cache, const Matrix& v_cache,
+                       const Matrix& out) override;
   void SwigluForward(const Matrix& gate, const Matrix& up, const Operand& y) override;
   void SwigluBackward(const Matrix& gate, const Matrix& up, const Matrix& dy, const Matrix& dgate,
                       const Matrix& dup) override;

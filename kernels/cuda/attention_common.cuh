@@ -23,7 +23,7 @@ struct Elements {
 };
 
 // Queries are rows 0 .. tokens - 1 of q; row t is at position past + t and sees the keys (rows of k
-// and v) from document_start[t] up to its position. past > 0 only without document_start.
+// and v) from document_start[t] up to its position.
 // q, out, dout, dq [tokens, heads * head_dim]; k, v, dk, dv [.., kv_heads * head_dim];
 // log_sum_exp, delta [heads, tokens].
 struct AttentionArguments {

@@ -54,7 +54,7 @@ __device__ TeamState SumKeys(const AttentionArguments& a, int query, int head, i
   float q[kVector] = {};
   if (active) LoadElements(a.q, a.QueryOffset(query, head) + feature, q);
   TeamState state;
-  for (int first = 0; first < keys; first += kDecodeKeys * teams) {
+  for (int first = a.Start(query); first < keys; first += kDecodeKeys * teams) {
     float scores[kDecodeKeys];
 #pragma unroll
     for (int u = 0; u < kDecodeKeys; ++u) {
@@ -123,8 +123,9 @@ cudaError_t LaunchDecode(const AttentionArguments& a, cudaStream_t stream) {
 
 }  // namespace
 
-void CudaEngine::AttentionDecode(const AttentionShape& shape, int64_t past, const Matrix& q,
-                                 const Matrix& k_cache, const Matrix& v_cache, const Matrix& out) {
+void CudaEngine::AttentionDecode(const AttentionShape& shape, int64_t past,
+                                 const int32_t* first_seen, const Matrix& q, const Matrix& k_cache,
+                                 const Matrix& v_cache, const Matrix& out) {
   if (!AttentionSupports(shape)) return Fail(kAttentionUnsupported);
   for (const Matrix* matrix : {&q, &k_cache, &v_cache, &out}) {
     if (!IsFloating(*matrix)) return Fail(kAttentionDTypeUnsupported);
@@ -132,6 +133,7 @@ void CudaEngine::AttentionDecode(const AttentionShape& shape, int64_t past, cons
   if (shape.tokens == 0) return;
   AttentionArguments a = MakeAttentionArguments(shape, q, k_cache, v_cache, out);
   a.past = static_cast<int>(past);
+  a.document_start = first_seen;
   const cudaError_t error = shape.tokens < kTiledTokens
                                 ? LaunchDecode(a, stream_)
                                 : LaunchAttentionForward(a, architecture_, stream_);

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "runtime/model/linear.h"
@@ -14,6 +15,11 @@ AttentionShape Llama::attention_shape(int64_t tokens) const {
   const auto magnitude = static_cast<float>(RopeMagnitude(config->rope_scaling));
   shape.scale = magnitude * magnitude / std::sqrt(static_cast<float>(config->head_dim));
   return shape;
+}
+
+int32_t FirstSeen(const ModelConfig& config, int32_t start, int32_t t) {
+  if (config.sliding_window == 0) return start;
+  return static_cast<int32_t>(std::max<int64_t>(start, t + 1 - config.sliding_window));
 }
 
 Operand Llama::AtSite(const Operand& operand, int site, int64_t rows) const {

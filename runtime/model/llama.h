@@ -54,6 +54,9 @@ struct Llama {
   }
 };
 
+// The first token that token t of a document, whose own first is `start`, sees.
+int32_t FirstSeen(const ModelConfig& config, int32_t start, int32_t t);
+
 // x [T, H] = embedding of the micro-batch's tokens.
 void EmbedForward(const Llama& llama, const MicroBatch& batch, const Matrix& x);
 // Adds the gradients of the table's rows [row_begin, row_begin + rows) to table_gradient [rows, H].

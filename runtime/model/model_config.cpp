@@ -87,8 +87,9 @@ nlohmann::ordered_json RopeJson(const RopeScaling& scaling) {
 
 std::string ToHuggingFaceJson(const ModelConfig& config, std::string_view dtype) {
   nlohmann::ordered_json root;
-  root["architectures"] = {"LlamaForCausalLM"};
-  root["model_type"] = "llama";
+  const FamilyTraits& family = TraitsOf(config.family);
+  root["architectures"] = {family.architecture};
+  root["model_type"] = family.model_type;
   if (!config.name.empty()) root["_name_or_path"] = config.name;
   root["vocab_size"] = config.vocab_size;
   root["hidden_size"] = config.hidden_size;
@@ -103,6 +104,10 @@ std::string ToHuggingFaceJson(const ModelConfig& config, std::string_view dtype)
   root["rope_theta"] = config.rope_theta;
   if (config.rope_scaling.kind != RopeKind::kPlain) {
     root["rope_scaling"] = RopeJson(config.rope_scaling);
+  }
+  if (family.sliding_window) {
+    root["sliding_window"] = nullptr;
+    if (config.sliding_window > 0) root["sliding_window"] = config.sliding_window;
   }
   root["attention_bias"] = false;
   root["mlp_bias"] = false;

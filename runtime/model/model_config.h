@@ -9,11 +9,13 @@
 
 #include "base/status.h"
 #include "runtime/data/gguf.h"
+#include "runtime/model/family.h"
 #include "runtime/model/rope.h"
 
 namespace qft {
 
 struct ModelConfig {
+  Family family = Family::kLlama;
   std::string name;  // may be empty
   int64_t vocab_size = 0;
   int64_t hidden_size = 0;
@@ -26,6 +28,7 @@ struct ModelConfig {
   double rms_norm_epsilon = 0;
   double rope_theta = 0;
   RopeScaling rope_scaling;
+  int64_t sliding_window = 0;  // most tokens that a token sees, itself included; 0: its whole past
   bool tie_embeddings = false;
   std::optional<int64_t> bos_token;
   std::vector<int64_t> eos_tokens;
@@ -38,7 +41,7 @@ struct ModelConfig {
 // far above any model, so that a corrupt number is refused before memory is taken for it.
 Status CheckModelConfig(const ModelConfig& config);
 
-// The content of a config.json; `what` names it in errors. Architecture LlamaForCausalLM; a setting
+// The content of a config.json; `what` names it in errors. Architectures of family.h; a setting
 // that changes the model's function in a way libqft does not compute is refused by its key.
 StatusOr<ModelConfig> ParseHuggingFaceConfig(std::string_view text, const std::string& what);
 

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/str_join.h"
 #include "runtime/data/json.h"
 #include "runtime/model/model_config.h"
 
@@ -11,7 +12,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr char kArchitecture[] = "LlamaForCausalLM";
 constexpr double kDefaultRopeTheta = 10000;
 
 // nullptr when the key is absent or null, which Hugging Face treats alike.
@@ -76,18 +76,22 @@ Status ReadEosTokens(const json& root, std::vector<int64_t>* out) {
   return absl::OkStatus();
 }
 
-Status CheckArchitecture(const json& root) {
+StatusOr<FamilyTraits> ReadFamily(const json& root) {
   const json* architectures = Find(root, "architectures");
   if (architectures == nullptr) return BadData("architectures is missing");
-  if (*architectures != json::array({kArchitecture})) {
-    return Unsupported("architectures is ", Shown(*architectures), "; only ", kArchitecture,
-                       " is supported");
+  std::vector<const char*> known;
+  for (const FamilyTraits& traits : kFamilies) {
+    known.push_back(traits.architecture);
+    if (*architectures != json::array({traits.architecture})) continue;
+    const json* type = Find(root, "model_type");
+    if (type != nullptr && *type != traits.model_type) {
+      return Unsupported("model_type is ", Shown(*type), "; only ", traits.model_type,
+                         " is supported with ", traits.architecture);
+    }
+    return traits;
   }
-  const json* type = Find(root, "model_type");
-  if (type != nullptr && *type != "llama") {
-    return Unsupported("model_type is ", Shown(*type), "; only llama is supported");
-  }
-  return absl::OkStatus();
+  return Unsupported("architectures is ", Shown(*architectures), "; supported are ",
+                     absl::StrJoin(known, ", "));
 }
 
 // Settings that change the model's function, each with the one value that libqft computes. (JSON
@@ -103,13 +107,27 @@ Status CheckFixedSettings(const json& root) {
       return Unsupported(key, " is ", Shown(*value), "; only ", supported.dump(), " is supported");
     }
   }
-  for (const char* key : {"sliding_window", "quantization_config"}) {
-    const json* value = Find(root, key);
-    if (value != nullptr) return Unsupported(key, " is ", Shown(*value), "; it is not supported");
+  if (const json* value = Find(root, "quantization_config"); value != nullptr) {
+    return Unsupported("quantization_config is ", Shown(*value), "; it is not supported");
   }
+  return absl::OkStatus();
+}
+
+// One window for all layers.
+Status ReadWindow(const json& root, const FamilyTraits& traits, ModelConfig* config) {
+  const json* window = Find(root, "sliding_window");
+  if (window != nullptr && !traits.sliding_window) {
+    return Unsupported("sliding_window is ", Shown(*window), "; ", traits.architecture,
+                       " has none");
+  }
+  QFT_RETURN_IF_ERROR(ReadInteger(root, "sliding_window", 0, &config->sliding_window));
+  if (window != nullptr && config->sliding_window < 1) {
+    return BadData("sliding_window is ", config->sliding_window);
+  }
+  const char* const layer = window != nullptr ? "sliding_attention" : "full_attention";
   if (const json* types = Find(root, "layer_types"); types != nullptr) {
     for (const json& type : *types) {
-      if (type != "full_attention") return Unsupported("layer_types has ", Shown(type));
+      if (type != layer) return Unsupported("layer_types has ", Shown(type), " beside ", layer);
     }
   }
   return absl::OkStatus();
@@ -276,9 +294,11 @@ Status ReadSizes(const json& root, ModelConfig* config) {
 
 StatusOr<ModelConfig> ParseRoot(const json& root) {
   if (!root.is_object()) return BadData("no JSON object");
-  QFT_RETURN_IF_ERROR(CheckArchitecture(root));
+  QFT_ASSIGN_OR_RETURN(const FamilyTraits traits, ReadFamily(root));
   QFT_RETURN_IF_ERROR(CheckFixedSettings(root));
   ModelConfig config;
+  config.family = traits.family;
+  QFT_RETURN_IF_ERROR(ReadWindow(root, traits, &config));
   if (const json* name = Find(root, "_name_or_path"); name != nullptr && name->is_string()) {
     config.name = name->get_ref<const std::string&>();
   }

@@ -240,12 +240,48 @@ TEST(Attention, NanReachesEveryoneWhoSeesIt) {
 }
 
 Floats Decode(Engine* engine, const AttentionShape& shape, int64_t past, const Floats& q,
-              const Floats& k, const Floats& v) {
+              const Floats& k, const Floats& v, const std::vector<int32_t>& first_seen = {}) {
   const int64_t rows = static_cast<int64_t>(k.size()) / (shape.kv_heads * shape.head_dim);
   EngineArray<float> dq(engine, q), dk(engine, k), dv(engine, v), out(engine, q.size());
-  engine->AttentionDecode(shape, past, dq.AsMatrix(shape.tokens), dk.AsMatrix(rows),
-                          dv.AsMatrix(rows), out.AsMatrix(shape.tokens));
+  EngineArray<int32_t> first(engine, first_seen);
+  engine->AttentionDecode(shape, past, first_seen.empty() ? nullptr : first.data(),
+                          dq.AsMatrix(shape.tokens), dk.AsMatrix(rows), dv.AsMatrix(rows),
+                          out.AsMatrix(shape.tokens));
   return out.Download();
+}
+
+// A token of two documents sees at most `window` tokens: what document_start says, whatever it
+// means.
+TEST(Attention, SlidingWindows) {
+  for (const int window : {1, 5, 64, 100}) {
+    for (const int dim : {24, 64}) {
+      Problem p = MakeProblem({150, 43}, 2, 1, dim, 7);
+      for (size_t t = 0; t < p.start.size(); ++t) {
+        p.start[t] = std::max(p.start[t], static_cast<int32_t>(t) + 1 - window);
+      }
+      ExpectMatchesReference(p);
+    }
+  }
+}
+
+TEST(Attention, DecodeSeesNoFurtherThanItsWindow) {
+  constexpr int kTokens = 150;
+  constexpr int kWindow = 20;
+  Problem p = MakeProblem({kTokens}, 4, 2, 64, 111);
+  for (int t = 0; t < kTokens; ++t) p.start[t] = std::max(0, t + 1 - kWindow);
+  const Reference expected = Solve(p);
+  for (const int count : {1, 3, 8, 70}) {
+    AttentionShape shape = p.shape;
+    shape.tokens = count;
+    const int64_t past = kTokens - count;
+    const Floats q(p.q.end() - count * 4 * 64, p.q.end());
+    const std::vector<int32_t> first(p.start.end() - count, p.start.end());
+    const Floats got = RunEverywhere([&](Engine* engine) {
+      return std::vector<Floats>{Decode(engine, shape, past, q, p.k, p.v, first)};
+    })[0];
+    const Doubles last(expected.out.end() - count * 4 * 64, expected.out.end());
+    EXPECT_LT(RelativeError(got, last), 2e-6) << count;
+  }
 }
 
 TEST(Attention, DecodeContinuesASequence) {

@@ -115,7 +115,7 @@ TEST(HuggingFaceConfig, ReadsOptionalForms) {
 
 TEST(HuggingFaceConfig, RefusesByKeyWhatItDoesNotCompute) {
   const std::pair<const char*, json> unsupported[] = {
-      {"architectures", {"MistralForCausalLM"}},
+      {"architectures", {"GPT2LMHeadModel"}},
       {"architectures", {"LlamaForCausalLM", "Other"}},
       {"architectures", "LlamaForCausalLM"},
       {"model_type", "mistral"},
@@ -191,6 +191,32 @@ TEST(HuggingFaceConfig, RefusesContradictingRotaryBases) {
   ExpectRefused("rope_parameters", {{"rope_theta", 1000.0}}, ErrorCode::kBadData);
   ExpectRefused("rope_scaling", {{"type", "linear"}, {"rope_type", "yarn"}, {"factor", 2.0}},
                 ErrorCode::kBadData);
+}
+
+TEST(HuggingFaceConfig, MistralMayHaveAWindow) {
+  json root = SampleJson();
+  root["architectures"] = {"MistralForCausalLM"};
+  root["model_type"] = "mistral";
+  for (const json& window : {json(nullptr), json(48)}) {
+    root["sliding_window"] = window;
+    const auto config = Parse(root);
+    ASSERT_TRUE(config.ok()) << config.status();
+    EXPECT_EQ(config->family, Family::kMistral);
+    EXPECT_EQ(config->sliding_window, window.is_null() ? 0 : 48);
+    const auto again = ParseHuggingFaceConfig(ToHuggingFaceJson(*config, "bfloat16"), "c");
+    ASSERT_TRUE(again.ok()) << again.status();
+    EXPECT_TRUE(*again == *config);
+  }
+  root["layer_types"] = {"sliding_attention", "sliding_attention"};
+  EXPECT_TRUE(Parse(root).ok());
+  root["layer_types"] = {"full_attention", "sliding_attention"};
+  EXPECT_FALSE(Parse(root).ok());
+  root.erase("layer_types");
+  root["sliding_window"] = 0;
+  EXPECT_FALSE(Parse(root).ok());
+  root["sliding_window"] = 48;
+  root["model_type"] = "llama";
+  EXPECT_FALSE(Parse(root).ok());
 }
 
 json Llama3Rope() {

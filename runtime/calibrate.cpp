@@ -65,8 +65,8 @@ StatusOr<double> Session::CriticalOverlap() {
 // Outlier features are a trait of the model more than of the text, so random tokens show them and
 // no data is needed. Two boundaries in turn as in evaluation.
 StatusOr<std::vector<int32_t>> Session::WidestColumns(Llama graph) {
-  const std::vector<int32_t> tokens =
-      RandomTokens(std::min(kRandomTokens, plan_.tokens), plan_.model->config().vocab_size);
+  const std::vector<int32_t> tokens = RandomTokens(
+      std::min(kRandomTokens, config_.micro_batch_tokens), plan_.model->config().vocab_size);
   BatchView batch;
   batch.tokens = static_cast<int64_t>(tokens.size());
   batch.token_ids = tokens.data();

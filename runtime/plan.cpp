@@ -243,10 +243,13 @@ StatusOr<Plan> MakePlan(std::shared_ptr<const Model> model, const SessionConfig&
     KeepWhatFits(plan, engine, limit);
   }
   if (too_large()) {
-    return MakeError(
-        ErrorCode::kOutOfMemory,
-        absl::StrCat("the session needs ", Gigabytes(plan.total_bytes), ", the limit is ",
-                     Gigabytes(limit), "; fewer micro_batch_tokens or micro_batches need less"));
+    const int64_t occupied = config.memory_limit > 0 ? engine.OccupiedMemory() : 0;
+    const std::string beside =
+        occupied > 0 ? absl::StrCat(" beside ", Gigabytes(occupied), " in use already") : "";
+    return MakeError(ErrorCode::kOutOfMemory,
+                     absl::StrCat("the session needs ", Gigabytes(plan.total_bytes),
+                                  ", the limit is ", Gigabytes(limit), beside,
+                                  "; fewer micro_batch_tokens or micro_batches need less"));
   }
   return plan;
 }

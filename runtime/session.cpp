@@ -251,10 +251,10 @@ Status Session::CheckRates(const StepOptions& options) const {
 
 Status Session::CheckBatch(const BatchView& batch) const {
   const int64_t vocabulary = plan_.model->config().vocab_size;
-  if (batch.tokens < 1 || batch.tokens > plan_.tokens) {
-    return MakeError(
-        ErrorCode::kOutOfRange,
-        absl::StrCat("a batch of ", batch.tokens, " tokens, planned are 1 to ", plan_.tokens));
+  if (batch.tokens < 1 || batch.tokens > config_.micro_batch_tokens) {
+    return MakeError(ErrorCode::kOutOfRange,
+                     absl::StrCat("a batch of ", batch.tokens, " tokens, planned are 1 to ",
+                                  config_.micro_batch_tokens));
   }
   if (batch.token_ids == nullptr) return InvalidArgument("token_ids is NULL");
   QFT_RETURN_IF_ERROR(CheckDocuments(batch));

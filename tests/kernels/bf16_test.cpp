@@ -279,6 +279,7 @@ TEST(Bf16, IntegerProducts) {
   for (const Product& p : kProducts) {
     TestRandom random(static_cast<uint64_t>(p.outputs + p.inputs));
     std::vector<int32_t> columns;
+    columns.reserve(kCritical);
     for (int32_t c = 0; c < kCritical; ++c) {
       columns.push_back(c * static_cast<int32_t>(p.inputs) / kCritical);
     }

@@ -166,6 +166,7 @@ TEST(Bf16, RopeAndEmbedding) {
   for (int32_t t = 0; t < kTokens; ++t) positions.push_back(100 * t);
   for (int32_t t = 0; t < kTokens; ++t) tokens.push_back(t * 7 % kVocabulary / 2);
   std::vector<float> frequency;
+  frequency.reserve(kDim / 2);
   for (int i = 0; i < kDim / 2; ++i) frequency.push_back(std::pow(1e4f, -2.0f * i / kDim));
   ExpectClose(
       [&](Engine& engine) {
@@ -190,6 +191,7 @@ TEST(Bf16, CrossEntropy) {
   constexpr int64_t kTokens = 9, kColumns = 1000;
   const std::vector<float> x = Rounded(TestRandom(1).Floats(kTokens * kColumns, 8.0f));
   std::vector<int32_t> targets;
+  targets.reserve(kTokens);
   for (int32_t t = 0; t < kTokens; ++t) targets.push_back(t * 111);
   ExpectClose(
       [&](Engine& engine) {

@@ -9,19 +9,15 @@ Unlike a difference of losses it has no part of first order, whose sign is chanc
 Prints lines and writes OUT/divergence.json. Runs on a CPU in a few minutes.
 """
 
-import argparse
 import dataclasses
 import json
-import pathlib
 
 import torch
 
 import llama
 import model_files
-from experiment import Arm, Data, Run
-
-SITES = ("qkv", "o", "gate_up", "down", "head")
-FP32 = Arm("fp32", states="fp32", integer=False, critical=0)
+from arms import ALL_SITES, FP32
+from experiment import Data, Run, argument_parser, find_columns
 
 
 def to_nearest(x):
@@ -72,20 +68,10 @@ class Measure:
         self.config = config
         matrices = {kind: values.to(device) for kind, values in matrices.items()}
         self.run = Run(FP32, config, matrices, norms.to(device), None, data)
-        self.ranges = self.find_ranges(data.batches(1)[0][0])
-        self.batches = {name: data.test_batches(name)[0][0] for name in data.tests}
+        self.ranges = self.run.find_ranges()
+        self.batches = {name: data.test_batches(name)[0][0] for name in ("held_out", "unrelated")}
         self.exact = self.log_probabilities(FP32, None)
         self.results = []
-
-    def find_ranges(self, tokens):
-        seen = {}
-        model = self.run.model
-        model.observe = lambda site, layer, x: seen.setdefault(site, {}).__setitem__(
-            layer, x.abs().amax((0, 1)))
-        with torch.no_grad():
-            model.logits(model.hidden(model.embed(tokens)))
-        model.observe = None
-        return {site: torch.stack([rows[i] for i in sorted(rows)]) for site, rows in seen.items()}
 
     @torch.no_grad()
     def log_probabilities(self, arm, columns):
@@ -95,11 +81,8 @@ class Measure:
                 for name, tokens in self.batches.items()}
 
     def record(self, site, count, form="a scale a token"):
-        columns = None
-        if count > 0:
-            columns = {name: extent.topk(count, dim=1).indices.sort(1).values
-                       for name, extent in self.ranges.items()}
         arm = dataclasses.replace(FP32, quantised_sites=(site,), critical=count)
+        columns = find_columns(self.ranges, None, arm)
         result = {"site": site, "critical": count, "form": form}
         quantised = self.log_probabilities(arm, columns)
         for name, exact in self.exact.items():
@@ -111,15 +94,9 @@ class Measure:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=pathlib.Path, required=True, help="GGUF file")
-    parser.add_argument("--tokens", type=pathlib.Path, required=True, help="of prepare.py")
-    parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--device", default="cpu")
-    arguments = parser.parse_args()
+    arguments = argument_parser(__doc__, device="cpu").parse_args()
     measure = Measure(arguments)
-    for site in SITES:
+    for site in ALL_SITES:
         for count in (0, 4, 8, 16, 32, 64, 128):
             measure.record(site, count)
     for form, quantise in FORMS.items():

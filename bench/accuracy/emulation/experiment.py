@@ -1,7 +1,9 @@
 """One arm: what it stores and how it computes; training all seeds of it, and evaluating them."""
 
+import argparse
 import dataclasses
 import math
+import pathlib
 import time
 
 import numpy
@@ -44,6 +46,17 @@ class Arm:
     def yardstick(self):
         return Arm("fp32", states="fp32", integer=False, critical=0, hadamard=self.hadamard,
                    planted=self.planted, pretrain=self.pretrain, rate=self.rate, steps=self.steps)
+
+
+def argument_parser(description, device):
+    """What every program of the study is told."""
+    parser = argparse.ArgumentParser(description=description,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=pathlib.Path, required=True, help="GGUF file")
+    parser.add_argument("--tokens", type=pathlib.Path, required=True, help="of prepare.py")
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--device", default=device)
+    return parser
 
 
 class Data:
@@ -209,6 +222,20 @@ class Run:
         sums = torch.stack(sums, 1).flatten(1).cpu().numpy()
         counts = (targets[:, 0] >= 0).view(-1, self.data.length).sum(-1).cpu().numpy()
         return sums, counts
+
+    @torch.no_grad()
+    def find_ranges(self):
+        """site -> [L, K]: largest magnitude of each input feature over the first training batch."""
+        seen = {}
+
+        def observe(site, layer, x):
+            seen.setdefault(site, {})[layer] = x.abs().amax((0, 1))
+        self.model.observe = observe
+        tokens, _ = self.data.batches(1)
+        self.model.logits(self.model.hidden(self.model.embed(tokens[0])))
+        self.model.observe = None
+        return {site: torch.stack([by_layer[i] for i in sorted(by_layer)])
+                for site, by_layer in seen.items()}
 
     def telemetry(self):
         """Means over all weights: how far the codes moved, in grid steps and against the weights."""

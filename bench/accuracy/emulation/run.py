@@ -9,9 +9,7 @@ Every result is written when it is there; --parts are run in order until --secon
 the same --out goes on with the arms that are missing.
 """
 
-import argparse
 import json
-import pathlib
 import sys
 import time
 
@@ -20,7 +18,7 @@ import torch
 
 import arms as studies
 import model_files
-from experiment import Data, Run, find_columns
+from experiment import Data, Run, argument_parser, find_columns
 from states import encode_gradient, rows_of
 
 STUDENT_95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365}
@@ -73,27 +71,13 @@ class Study:
         if key not in self.ranges:
             run = Run(studies.with_(arm.yardstick(), hadamard=()), self.config, matrices, norms,
                       None, self.data)
-            self.ranges[key] = self.find_ranges(run)
+            self.ranges[key] = run.find_ranges()
         return find_columns(self.ranges[key], matrices, arm)
-
-    def find_ranges(self, run):
-        """site -> [L, K]: largest magnitude of each input feature over the first training batch."""
-        seen = {}
-
-        def observe(site, layer, x):
-            seen.setdefault(site, {})[layer] = x.abs().amax((0, 1))
-        run.model.observe = observe
-        tokens, _ = self.data.batches(1)
-        with torch.no_grad():
-            run.model.logits(run.model.hidden(run.model.embed(tokens[0])))
-        run.model.observe = None
-        return {site: torch.stack([by_layer[i] for i in sorted(by_layer)])
-                for site, by_layer in seen.items()}
 
     def overlap(self, run):
         """Share of the critical features, by site, that would be chosen again after training."""
         matrices = {kind: state.initial for kind, state in run.states.items()}
-        again = find_columns(self.find_ranges(run), matrices, run.arm)
+        again = find_columns(run.find_ranges(), matrices, run.arm)
         return {site: float(torch.isin(offset(again[site]), offset(columns)).float().mean())
                 for site, columns in run.columns.items()}
 
@@ -218,16 +202,11 @@ def offset(columns):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=pathlib.Path, required=True, help="GGUF file")
-    parser.add_argument("--tokens", type=pathlib.Path, required=True, help="of prepare.py")
-    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser = argument_parser(__doc__, device="cuda")
     parser.add_argument("--parts", nargs="+", required=True)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--documents", type=int, default=4, help="a step and seed")
     parser.add_argument("--seconds", type=float, default=1e9)
-    parser.add_argument("--device", default="cuda")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     study = Study(arguments)

@@ -34,10 +34,6 @@ QFT_INLINE void CodeDots(const int8_t* codes, const float* factors, int64_t leng
   }
 }
 
-int64_t RoundUp(int64_t value, int64_t step) {
-  return (value + step - 1) / step * step;
-}
-
 // One factor for each feature and position, zero up to the stride and kTogether:
 // values[t, c] / divisors[t], 0 where the divisor is.
 void FillFactors(const float* values, const float* divisors, int64_t length, int64_t stride,

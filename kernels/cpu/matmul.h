@@ -51,6 +51,9 @@ QFT_INLINE int64_t EvenTile(int64_t total, int64_t limit) {
 QFT_INLINE int64_t Pieces(int64_t total, int64_t tile) {
   return (total + tile - 1) / tile;
 }
+QFT_INLINE int64_t RoundUp(int64_t value, int64_t step) {
+  return Pieces(value, step) * step;
+}
 QFT_INLINE int64_t Smaller(int64_t a, int64_t b) {
   return a < b ? a : b;
 }

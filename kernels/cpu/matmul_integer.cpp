@@ -45,10 +45,6 @@ void AddSums(const int32_t* c, int64_t count, float* partial) {
   for (int64_t j = 0; j < count; ++j) partial[j] += static_cast<float>(c[j]);
 }
 
-int64_t RoundUp(int64_t value) {
-  return (value + kLanes - 1) / kLanes * kLanes;
-}
-
 // What a tile's epilogue reads: sums and the critical columns' weights, both with leading dimension
 // ldc.
 struct TileSums {
@@ -155,7 +151,7 @@ void CpuEngine::IntegerMatmul(const IntegerProblem& p) {
   const TileGrid grid = PickTiles(p.m, p.n, pool_.threads());
   pool_.ParallelFor(TileCount(grid), [&](int64_t task, int worker) {
     const Tile tile = TileAt(grid, task);
-    const int64_t ldc = RoundUp(tile.columns);
+    const int64_t ldc = RoundUp(tile.columns, kLanes);
     const int64_t cells = tile.rows * ldc;
     const int64_t depth = Smaller(p.k, kMaxIntegerSum);
     const bool split = p.k > depth;

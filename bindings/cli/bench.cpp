@@ -62,7 +62,7 @@ std::string Names() {
 }
 
 // The config.json of a name, a folder or a file.
-std::string ConfigOf(const std::string& model) {
+std::string ReadConfig(const std::string& model) {
   for (const NamedShape& shape : kShapes) {
     if (model == shape.name) return shape.config;
   }
@@ -74,23 +74,23 @@ std::string ConfigOf(const std::string& model) {
   return ReadText(path.string(), kMaxConfigBytes);
 }
 
-// Parameters of the matrices that tokens are multiplied with.
+json ConfigOf(const Model& model) {
+  return json::parse(CopyText(qft_model_config_json, model.get()));
+}
+
+// Parameters of the matrices that tokens are multiplied with: all but the embedding, which is the
+// first in the table, unless it is the head too.
 int64_t MatmulParameters(const Model& model) {
   int64_t tensors = 0;
   Call(qft_model_get_tensor_count, model.get(), &tensors);
+  const bool tied = ConfigOf(model).at("tie_word_embeddings").get<bool>();
   int64_t sum = 0;
-  int64_t embedding = 0;
-  bool head = false;
-  for (int64_t i = 0; i < tensors; ++i) {
+  for (int64_t i = tied ? 0 : 1; i < tensors; ++i) {
     qft_tensor_info info = Sized<qft_tensor_info>();
     Call(qft_model_get_tensor_info, model.get(), i, &info);
-    if (info.dimensions != 2) continue;
-    const std::string name = info.name;
-    const int64_t elements = info.rows * info.cols;
-    head = head || name == "lm_head.weight";
-    (name == "model.embed_tokens.weight" ? embedding : sum) += elements;
+    if (info.dimensions == 2) sum += info.rows * info.cols;
   }
-  return head ? sum : sum + embedding;  // a tied head is the embedding
+  return sum;
 }
 
 class Bench : public Command {
@@ -109,7 +109,9 @@ class Bench : public Command {
     positive("steps", steps_, "Steps to time, after one that is not");
     table_.Add("Session", "gradients", gradients_, "auto, stack or fused")
         ->check(CLI::IsMember({"auto", "stack", "fused"}));
-    table_.Add("Session", "device-memory-limit", limit_, "Bytes the session may plan, as in 30G")
+    table_
+        .Add("Session", "device-memory-limit", limit_,
+             "Most memory in use, as in 30G (the session's memory_limit)")
         ->transform(CLI::AsSizeValue(true));
     table_.AddList("Session", "set", set_, "KEY=VALUE of the session");
     app_->add_flag("--json", json_, "Print a JSON object")->group("Output");
@@ -117,12 +119,12 @@ class Bench : public Command {
   }
 
   int Run() override {
-    const std::string config = ConfigOf(model_);
+    const std::string config = ReadConfig(model_);
     const Model model =
         Make<Model>(qft_model_create_random, config.data(), config.size(), uint64_t{0});
     const Session session = OpenSession(model, MakeSettings());
     const json plan = json::parse(CopyText(qft_session_plan_json, session.get()));
-    Measure(session, json::parse(config).at("vocab_size").get<int32_t>());
+    Measure(session, ConfigOf(model).at("vocab_size").get<int32_t>());
     Print(Result(session, model, plan));
     return 0;
   }

@@ -1,7 +1,5 @@
 # `cpack` makes one archive that runs where there is a driver, the CUDA libraries and glibc: all other
 # libraries are inside, found beside ours through $ORIGIN.
-include(GNUInstallDirs)
-
 set(libraries qft qft_data)
 if(TARGET qft_cuda)
   list(APPEND libraries qft_cuda)

@@ -203,6 +203,13 @@ __device__ inline int32_t MagnitudeBits(float x) {
   return __float_as_int(x) & 0x7fffffff;
 }
 
+// The larger magnitude; a NaN that is positive where one is NaN, so that it orders above infinity.
+__device__ inline float LargerMagnitude(float a, float b) {
+  float larger;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(fabsf(a)), "f"(fabsf(b)));
+  return larger;
+}
+
 __device__ inline int RoundToInt(float x) {
   return __float2int_rn(x);
 }

@@ -1,4 +1,5 @@
 #include "kernels/cuda/engine.h"
+#include "kernels/cuda/philox.cuh"
 #include "kernels/cuda/row.cuh"
 
 namespace qft::cuda {
@@ -7,10 +8,11 @@ namespace {
 constexpr int kSumThreads = 1024;
 
 // values [rows, cols] -> codes with a scale a row; critical features are moved out of `values`. A
-// block a row.
+// block a row, whose values come from the cache when they are read again.
+template <bool kStochastic, bool kWhole>
 __global__ void __launch_bounds__(kRowThreads)
-    EncodeGradientKernel(float* values, Rounding rounding, RandomStream random,
-                         const StepState* step, Gradient out) {
+    EncodeGradientKernel(float* values, RoundKeys keys, int64_t row_offset, const StepState* step,
+                         Gradient out) {
   const int64_t row = blockIdx.x;
   float* x = values + row * out.cols;
   for (int i = threadIdx.x; i < out.critical.count; i += kRowThreads) {
@@ -19,29 +21,27 @@ __global__ void __launch_bounds__(kRowThreads)
     value = 0.0f;
   }
   __syncthreads();
-  int32_t largest = 0;
+  float largest = 0.0f;
+#pragma unroll 2
   for (int64_t c = threadIdx.x * kVector; c < out.cols; c += kRowThreads * kVector) {
     float v[kVector];
-    Load8(x, c, out.cols, v);
-    largest = LargestMagnitude(v, 0, largest);
-  }
-  const RowScale scale = MakeRowScale(BlockReduce(largest, MaxOfValues()), 127.0f);
-  if (threadIdx.x == 0) out.grid[row] = scale.scale;
-  const bool stochastic = rounding == Rounding::kStochastic;
-  const uint64_t index = step != nullptr ? step->step : 0;
-  int8_t* codes = static_cast<int8_t*>(out.data) + row * out.cols;
-  for (int64_t c = threadIdx.x * kVector; c < out.cols; c += kRowThreads * kVector) {
-    float v[kVector];
-    uint32_t bits[kVector];
-    int rounded[kVector];
-    Load8(x, c, out.cols, v);
-    if (stochastic) Random16(random.key, index, random.row_offset + row, out.cols, c, bits);
+    LoadVector8<kWhole>(x, c, out.cols, v);
 #pragma unroll
-    for (int i = 0; i < kVector; ++i) {
-      const float scaled = scale.zero ? 0.0f : v[i] * scale.inverse;
-      rounded[i] = stochastic ? RoundStochastic16(scaled, bits[i]) : RoundToInt(scaled);
-    }
-    Store8(codes, c, out.cols, rounded);
+    for (int i = 0; i < kVector; ++i) largest = LargerMagnitude(largest, v[i]);
+  }
+  const RowScale scale = MakeRowScale(LargestOfBlock(__float_as_int(largest)), 127.0f);
+  if (threadIdx.x == 0) out.grid[row] = scale.scale;
+  const RandomRow random(keys, row_offset + row, out.cols, step);
+  int8_t* codes = static_cast<int8_t*>(out.data) + row * out.cols;
+#pragma unroll 2
+  for (int64_t c = threadIdx.x * kVector; c < out.cols; c += kRowThreads * kVector) {
+    float v[kVector];
+    LoadVector8<kWhole>(x, c, out.cols, v);
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) v[i] = v[i] * scale.inverse;  // 0 where the scale is
+    PhiloxBlock bits{};
+    if (kStochastic) bits = random.At(keys, c);
+    StoreCodes8(codes, c, out.cols, PackCodes8<kStochastic>(v, bits));
   }
 }
 
@@ -135,7 +135,13 @@ void CudaEngine::EncodeGradient(float* values, Rounding rounding, const RandomSt
           "copying a gradient");
     return;
   }
-  EncodeGradientKernel<<<out.rows, kRowThreads, 0, stream_>>>(values, rounding, random, step, out);
+  const RoundKeys keys = MakeRoundKeys(random.key);
+  WithFlag(rounding == Rounding::kStochastic, [&](auto stochastic) {
+    WithFlag(WholeVectors(values, out.cols), [&](auto whole) {
+      EncodeGradientKernel<stochastic.value, whole.value>
+          <<<out.rows, kRowThreads, 0, stream_>>>(values, keys, random.row_offset, step, out);
+    });
+  });
   CheckLaunch("encoding a gradient");
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "base/philox.h"
+#include "kernels/cuda/device.cuh"
 
 namespace qft::cuda {
 
@@ -61,5 +62,29 @@ __device__ inline PhiloxBlock PhiloxOf(const RoundKeys& keys, const PhiloxRow& r
   }
   return {{c0, c1, c2, c3}};
 }
+
+// The blocks of 16-bit numbers of one row.
+class RandomRow {
+ public:
+  __device__ RandomRow(const RoundKeys& keys, int64_t row, int64_t cols, const StepState* step)
+      : first_(static_cast<uint64_t>(row * CeilDivide(cols, 8))),
+        step_(step != nullptr ? step->step : 0),
+        shared_(MakePhiloxRow(keys, static_cast<uint32_t>(first_ >> 32), step_)) {}
+
+  // Of columns c .. c + 8, c a multiple of 8.
+  __device__ PhiloxBlock At(const RoundKeys& keys, int64_t c) const {
+    const uint64_t block = first_ + static_cast<uint64_t>(c / 8);
+    const auto high = static_cast<uint32_t>(block >> 32);
+    if (high == static_cast<uint32_t>(first_ >> 32)) {
+      return PhiloxOf(keys, shared_, static_cast<uint32_t>(block));
+    }
+    return PhiloxOf(keys, MakePhiloxRow(keys, high, step_), static_cast<uint32_t>(block));
+  }
+
+ private:
+  uint64_t first_;
+  uint64_t step_;
+  PhiloxRow shared_;
+};
 
 }  // namespace qft::cuda

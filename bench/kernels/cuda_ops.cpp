@@ -32,13 +32,14 @@ class Bench {
     return static_cast<T*>(data);
   }
 
-  // Random codes, the same for all: what a product costs depends on how many bits change.
-  int8_t* Codes(int64_t count) {
+  // Random codes up to `limit`, the same for all: what a product costs depends on how many bits
+  // change.
+  int8_t* Codes(int64_t count, int limit = 127) {
     std::vector<int8_t> host(static_cast<size_t>(count));
     uint32_t state = 1;
     for (int8_t& code : host) {
       state = state * 1664525u + 1013904223u;
-      code = static_cast<int8_t>(static_cast<int>((state >> 16) % 255) - 127);
+      code = static_cast<int8_t>(static_cast<int>((state >> 16) % (2 * limit + 1)) - limit);
     }
     auto* data = Memory<int8_t>(count, 0);
     engine_.CopyToEngine(data, host.data(), host.size());
@@ -115,15 +116,23 @@ void Linear(Engine& engine, Bench& bench, int64_t tokens, int64_t outputs, int64
   run("input gradient", [&] { engine.MatmulInputGradient(dy, w, dx, false); });
   run("weight gradient", [&] { engine.MatmulWeightGradient(dy_t, x, dw, false); });
   auto* state = bench.Memory<StepState>(1, 0);
-  run("quantise output gradient",
-      [&] { engine.QuantizeOutputGradient(y, w.grid, Rounding::kStochastic, {}, state, dy); });
-  run("quantise transposed", [&] {
+  // dy once, its codes once.
+  const double bytes = 3.0 * static_cast<double>(tokens * outputs);
+  const auto run_memory = [&](const char* what, const std::function<void()>& work) {
+    std::snprintf(name, sizeof(name), "%s %ldx%ld", what, tokens, outputs);
+    PrintRate(name, bench.Seconds(work), bytes, "GB/s");
+  };
+  run_memory("quantise output gradient", [&] {
+    engine.QuantizeOutputGradient(y, w.grid, Rounding::kStochastic, {}, state, dy);
+  });
+  run_memory("quantise transposed", [&] {
     engine.QuantizeOutputGradientTransposed(y, x.scales, Rounding::kStochastic, {}, state, dy_t);
   });
 }
 
 void Lion(Engine& engine, Bench& bench, int64_t rows, int64_t cols, bool residual) {
-  Weight w{bench.Codes(rows * cols), bench.Ones(rows), DType::kI8, rows, cols};
+  // Codes at the edge of their grid are as rare as in a model.
+  Weight w{bench.Codes(rows * cols, 110), bench.Ones(rows), DType::kI8, rows, cols};
   if (residual) w.residual = bench.Memory<uint8_t>(rows * ResidualBytes(cols), 0);
   const Momentum m{bench.Codes(rows * cols), bench.Ones(rows * cols / kMomentumBlock), DType::kI8};
   const Gradient g{bench.Codes(rows * cols), bench.Ones(rows), DType::kI8, rows, cols};
@@ -133,7 +142,77 @@ void Lion(Engine& engine, Bench& bench, int64_t rows, int64_t cols, bool residua
   engine.CopyToEngine(state, &host, sizeof(host));
   const double bytes = static_cast<double>(rows * cols) * (residual ? 6.0 : 5.0);
   const double seconds = bench.Seconds([&] { engine.LionUpdate({}, w, m, g, state); });
-  PrintRate(residual ? "lion, residual plane" : "lion", seconds, bytes, "GB/s");
+  char name[80];
+  std::snprintf(name, sizeof(name), "lion %ldx%ld%s", rows, cols,
+                residual ? ", residual plane" : "");
+  PrintRate(name, seconds, bytes, "GB/s");
+}
+
+// Ops bound by memory, with the traffic they need at least: each input once, each output once.
+void Layers(Engine& engine, Bench& bench, int64_t tokens) {
+  constexpr int64_t kWidth = 4096;
+  constexpr int64_t kInner = 11008;
+  const auto bf16 = [&](int64_t rows, int64_t cols) {
+    return Matrix{bench.Memory<uint16_t>(rows * cols, 0x3c), DType::kBF16, rows, cols};
+  };
+  const auto operand = [&](int64_t rows, int64_t cols) {
+    return Operand{bench.Codes(rows * cols), bench.Ones(rows), DType::kI8, rows, cols,
+                   bench.Critical(rows)};
+  };
+  const auto run = [&](const char* what, double bytes, const std::function<void()>& work) {
+    PrintRate(what, bench.Seconds(work), bytes, "GB/s");
+  };
+  const Matrix x = bf16(tokens, kWidth), dy = bf16(tokens, kWidth), dx = bf16(tokens, kWidth);
+  const Operand normed = operand(tokens, kWidth);
+  const auto narrow = static_cast<double>(tokens * kWidth);
+  const float* weight = bench.Ones(kWidth);
+  float* rstd = bench.Ones(tokens);
+  auto* dweight = bench.Memory<float>(kWidth, 0);
+  run("norm forward", 3 * narrow, [&] { engine.RmsNormForward(x, weight, 1e-5f, normed, rstd); });
+  run("norm backward", 8 * narrow,
+      [&] { engine.RmsNormBackward(x, weight, rstd, dy, dx, nullptr); });
+  run("norm backward with its weight", 8 * narrow,
+      [&] { engine.RmsNormBackward(x, weight, rstd, dy, dx, dweight); });
+  const Matrix gate = bf16(tokens, kInner), up = bf16(tokens, kInner), dh = bf16(tokens, kInner);
+  const Operand hidden = operand(tokens, kInner);
+  const auto wide = static_cast<double>(tokens * kInner);
+  run("swiglu forward", 5 * wide, [&] { engine.SwigluForward(gate, up, hidden); });
+  run("swiglu backward", 10 * wide, [&] { engine.SwigluBackward(gate, up, dh, gate, up); });
+}
+
+void Gradients(Engine& engine, Bench& bench, int64_t rows, int64_t cols) {
+  auto* values = bench.Memory<float>(rows * cols, 0x3c);
+  const Gradient g{bench.Codes(rows * cols), bench.Ones(rows), DType::kI8, rows, cols,
+                   bench.Critical(rows)};
+  auto* state = bench.Memory<StepState>(1, 0);
+  const auto count = static_cast<double>(rows * cols);
+  PrintRate("encode gradient", bench.Seconds([&] {
+    engine.EncodeGradient(values, Rounding::kStochastic, {}, state, g);
+  }),
+            5 * count, "GB/s");
+  PrintRate("accumulate gradient", bench.Seconds([&] { engine.AccumulateGradient(g, values); }),
+            9 * count, "GB/s");
+  PrintRate("square sum", bench.Seconds([&] { engine.AddSquareSum(g, state); }), count, "GB/s");
+}
+
+// One chunk of the vocabulary.
+void CrossEntropy(Engine& engine, Bench& bench, int64_t tokens) {
+  constexpr int64_t kChunk = kVocabularyChunk;
+  const Matrix logits{bench.Memory<uint16_t>(tokens * kChunk, 0x3c), DType::kBF16, tokens, kChunk};
+  const auto* targets = bench.Memory<int32_t>(tokens, 0);
+  float* row_max = bench.Ones(tokens);
+  float* row_sum = bench.Ones(tokens);
+  float* target_logit = bench.Ones(tokens);
+  const float* weights = bench.Ones(tokens);
+  const auto count = static_cast<double>(tokens * kChunk);
+  PrintRate("cross entropy, a chunk", bench.Seconds([&] {
+    engine.CrossEntropyChunk(logits, 0, targets, row_max, row_sum, target_logit);
+  }),
+            2 * count, "GB/s");
+  PrintRate("cross entropy gradient, a chunk", bench.Seconds([&] {
+    engine.CrossEntropyGradient(logits, 0, targets, weights, row_max, row_sum);
+  }),
+            4 * count, "GB/s");
 }
 
 void Attention(Engine& engine, Bench& bench, int64_t tokens, int64_t documents) {
@@ -184,7 +263,11 @@ int Run(int64_t tokens) {
   Linear(engine, bench, tokens, 4096, 4096, true);
   Linear(engine, bench, tokens, 11008, 4096, true);
   Linear(engine, bench, tokens, 4096, 11008, true);
+  Layers(engine, bench, tokens);
+  Gradients(engine, bench, 11008, 4096);
+  CrossEntropy(engine, bench, tokens);
   Lion(engine, bench, 11008, 4096, false);
+  Lion(engine, bench, 4096, 11008, false);
   Lion(engine, bench, 11008, 4096, true);
   Attention(engine, bench, tokens, std::max<int64_t>(1, tokens / 2048));
   return 0;

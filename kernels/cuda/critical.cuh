@@ -12,8 +12,8 @@ namespace qft::cuda {
 
 // out[r, columns[c]] += dy.scale[r] * sum_i dy.code[r, i] * fl(critical[i, c] * fl(1 /
 // divisors[i])), 0 where the divisor is: the columns of dw or dx that belong to critical features,
-// where `divisors` are what is folded into dy. The factors are multiplied as two bf16 terms (16
-// bits), sums are fp32.
+// where `divisors` are what is folded into dy. The factors of a feature are multiplied as three
+// terms of codes, 23 bits of the largest.
 struct ThinProblem {
   const Operand* dy;
   const CriticalFeatures* critical;

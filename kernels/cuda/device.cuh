@@ -6,6 +6,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/ops.h"
 
@@ -95,6 +96,29 @@ __device__ inline void Load8(const int8_t* row, int64_t c, int64_t cols, int (&v
   for (int i = 0; i < kVector; ++i) v[i] = c + i < cols ? p[i] : 0;
 }
 
+// Whether each eight elements of each row of `cols` from `p` on can be moved as vectors.
+template <typename T>
+inline bool WholeVectors(const T* p, int64_t cols) {
+  return cols % kVector == 0 && reinterpret_cast<uintptr_t>(p) % (sizeof(T) * kVector) == 0;
+}
+
+// Load8; kWhole promises WholeVectors of the matrix, and no branch stands between loads.
+template <bool kWhole, typename T>
+__device__ inline void LoadVector8(const T* row, int64_t c, int64_t cols, float (&v)[kVector]) {
+  if constexpr (kWhole) {
+    Load8(static_cast<const T*>(__builtin_assume_aligned(row + c, sizeof(T) * kVector)), 0, kVector,
+          v);
+  } else {
+    Load8(row, c, cols, v);
+  }
+}
+
+// Calls f(std::true_type()) or f(std::false_type()).
+template <typename F>
+void WithFlag(bool flag, F f) {
+  flag ? f(std::true_type()) : f(std::false_type());
+}
+
 __device__ inline void Store8(float* row, int64_t c, int64_t cols, const float (&v)[kVector]) {
   float* p = row + c;
   if (c + kVector <= cols && Aligned8(p)) {
@@ -164,6 +188,18 @@ __device__ inline T WarpReduce(T value, Op op) {
   return value;
 }
 
+// Largest of all threads' numbers, none of them negative; every thread gets it. For a
+// kernel that calls it once: nothing keeps a second call off what the first still reads.
+__device__ inline int32_t LargestOfBlock(int32_t value) {
+  __shared__ int32_t partial[32];
+  const int warps = static_cast<int>(blockDim.x) / 32;
+  const int lane = threadIdx.x % 32;
+  value = __reduce_max_sync(kFullWarp, value);
+  if (lane == 0) partial[threadIdx.x / 32] = value;
+  __syncthreads();
+  return __reduce_max_sync(kFullWarp, lane < warps ? partial[lane] : 0);
+}
+
 // Over all threads of the block (a multiple of 32, at most 1,024), in an order that depends on
 // their number alone; every thread gets the result. Ends with a barrier, so that it can be called
 // again.
@@ -203,6 +239,13 @@ __device__ inline int32_t MagnitudeBits(float x) {
   return __float_as_int(x) & 0x7fffffff;
 }
 
+// The larger magnitude; a NaN that is positive where one is NaN, so that it orders above infinity.
+__device__ inline float LargerMagnitude(float a, float b) {
+  float larger;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(fabsf(a)), "f"(fabsf(b)));
+  return larger;
+}
+
 __device__ inline int RoundToInt(float x) {
   return __float2int_rn(x);
 }
@@ -210,6 +253,53 @@ __device__ inline int RoundToInt(float x) {
 // floor(x + random / 65536), x first rounded to a multiple of 1/65536. |x| at most 127 and one ulp.
 __device__ inline int RoundStochastic16(float x, uint32_t random) {
   return (__float2int_rn(x * 65536.0f) + static_cast<int>(random)) >> 16;
+}
+
+// Eight codes packed in order: RoundStochastic16 with the numbers of a Philox block, low half
+// first, or RoundToInt. What is no number becomes code 0.
+template <bool kStochastic>
+__device__ inline uint2 PackCodes8(const float (&x)[kVector], const PhiloxBlock& random) {
+  uint32_t fixed[kVector];  // codes in bits 16 .. 24 when stochastic
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) {
+    fixed[i] = static_cast<uint32_t>(__float2int_rn(kStochastic ? x[i] * 65536.0f : x[i]));
+    if (kStochastic) {
+      fixed[i] = __dp2a_lo(random.word[i / 2], i % 2 == 0 ? 0x0001u : 0x0100u, fixed[i]);
+    }
+  }
+  uint32_t pairs[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    pairs[i] = __byte_perm(fixed[2 * i], fixed[2 * i + 1], kStochastic ? 0x0062 : 0x0040);
+  }
+  return make_uint2(__byte_perm(pairs[0], pairs[1], 0x5410),
+                    __byte_perm(pairs[2], pairs[3], 0x5410));
+}
+
+// Packed codes to row[c .. c + 8) of `cols`.
+__device__ inline void StoreCodes8(int8_t* row, int64_t c, int64_t cols, uint2 codes) {
+  int8_t* p = row + c;
+  if (c + kVector <= cols && Aligned8(p)) {
+    *reinterpret_cast<uint2*>(p) = codes;
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) {
+    const uint32_t word = i < 4 ? codes.x : codes.y;
+    if (c + i < cols) p[i] = static_cast<int8_t>(word >> (8 * (i % 4)));
+  }
+}
+
+// Byte j of word i becomes byte i of word j.
+__device__ inline void Transpose4(uint32_t (&w)[4]) {
+  const uint32_t a = __byte_perm(w[0], w[1], 0x5140);
+  const uint32_t b = __byte_perm(w[2], w[3], 0x5140);
+  const uint32_t c = __byte_perm(w[0], w[1], 0x7362);
+  const uint32_t d = __byte_perm(w[2], w[3], 0x7362);
+  w[0] = __byte_perm(a, b, 0x5410);
+  w[1] = __byte_perm(a, b, 0x7632);
+  w[2] = __byte_perm(c, d, 0x5410);
+  w[3] = __byte_perm(c, d, 0x7632);
 }
 
 // sign(x) * (floor(|x|) + [random < fraction of |x| * 2^32]). |x| < 2^31, not NaN.
@@ -222,28 +312,9 @@ __device__ inline int RoundStochastic32(float x, uint32_t random) {
   return x < 0.0f ? -rounded : rounded;
 }
 
-// Eight numbers of 16 bits for columns c .. c + 8 (c a multiple of 8) of a row.
-__device__ inline void Random16(PhiloxKey key, uint64_t step, int64_t row, int64_t cols, int64_t c,
-                                uint32_t (&random)[kVector]) {
-  const auto block = static_cast<uint64_t>(row * CeilDivide(cols, 8) + c / 8);
-  const PhiloxBlock words = Philox(key, block, step);
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    random[2 * i] = words.word[i] & 0xffffu;
-    random[2 * i + 1] = words.word[i] >> 16;
-  }
-}
-
-// Eight numbers of 32 bits.
-__device__ inline void Random32(PhiloxKey key, uint64_t step, int64_t row, int64_t cols, int64_t c,
-                                uint32_t (&random)[kVector]) {
-  const auto block = static_cast<uint64_t>(row * CeilDivide(cols, 4) + c / 4);
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const PhiloxBlock words = Philox(key, block + half, step);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) random[4 * half + i] = words.word[i];
-  }
+// The block of eight numbers of 16 bits for columns c .. c + 8 (c a multiple of 8) of a row.
+__device__ inline uint64_t RandomBlock16(int64_t row, int64_t cols, int64_t c) {
+  return static_cast<uint64_t>(row * CeilDivide(cols, 8) + c / 8);
 }
 
 }  // namespace qft::cuda

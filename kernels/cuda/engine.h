@@ -107,6 +107,9 @@ class CudaEngine final : public Engine {
   bool SupportsDType(DType dtype);
 
   void IntegerMatmul(const IntegerProblem& problem);
+  // LionUpdate of a tensor of codes, without its critical features; false, and Fail, on an error.
+  bool LaunchLionCodes(const LionOptions& options, const Weight& w, const Momentum& m,
+                       const Gradient& gradient, StepState* step);
   // out [R, C] = dy [R, L] * b [L, C] of codes, with dy's scales; critical [L, count] features of b
   // have columns of out to themselves (ThinProblem).
   void IntegerGradient(const Operand& dy, const int8_t* b, const CriticalFeatures& critical,

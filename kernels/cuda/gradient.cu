@@ -1,4 +1,5 @@
 #include "kernels/cuda/engine.h"
+#include "kernels/cuda/philox.cuh"
 #include "kernels/cuda/row.cuh"
 
 namespace qft::cuda {
@@ -7,10 +8,11 @@ namespace {
 constexpr int kSumThreads = 1024;
 
 // values [rows, cols] -> codes with a scale a row; critical features are moved out of `values`. A
-// block a row.
+// block a row, whose values come from the cache when they are read again.
+template <bool kStochastic, bool kWhole>
 __global__ void __launch_bounds__(kRowThreads)
-    EncodeGradientKernel(float* values, Rounding rounding, RandomStream random,
-                         const StepState* step, Gradient out) {
+    EncodeGradientKernel(float* values, RoundKeys keys, int64_t row_offset, const StepState* step,
+                         Gradient out) {
   const int64_t row = blockIdx.x;
   float* x = values + row * out.cols;
   for (int i = threadIdx.x; i < out.critical.count; i += kRowThreads) {
@@ -19,29 +21,26 @@ __global__ void __launch_bounds__(kRowThreads)
     value = 0.0f;
   }
   __syncthreads();
-  int32_t largest = 0;
+  float largest = 0.0f;
+#pragma unroll 2
   for (int64_t c = threadIdx.x * kVector; c < out.cols; c += kRowThreads * kVector) {
     float v[kVector];
-    Load8(x, c, out.cols, v);
-    largest = LargestMagnitude(v, 0, largest);
+    LoadVector8<kWhole>(x, c, out.cols, v);
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) largest = LargerMagnitude(largest, v[i]);
   }
-  const RowScale scale = MakeRowScale(BlockReduce(largest, MaxOfValues()), 127.0f);
+  const RowScale scale = MakeRowScale(LargestOfBlock(__float_as_int(largest)), 127.0f);
   if (threadIdx.x == 0) out.grid[row] = scale.scale;
-  const bool stochastic = rounding == Rounding::kStochastic;
-  const uint64_t index = step != nullptr ? step->step : 0;
+  const RandomRow random(keys, row_offset + row, out.cols, step);
   int8_t* codes = static_cast<int8_t*>(out.data) + row * out.cols;
   for (int64_t c = threadIdx.x * kVector; c < out.cols; c += kRowThreads * kVector) {
     float v[kVector];
-    uint32_t bits[kVector];
-    int rounded[kVector];
-    Load8(x, c, out.cols, v);
-    if (stochastic) Random16(random.key, index, random.row_offset + row, out.cols, c, bits);
+    LoadVector8<kWhole>(x, c, out.cols, v);
 #pragma unroll
-    for (int i = 0; i < kVector; ++i) {
-      const float scaled = scale.zero ? 0.0f : v[i] * scale.inverse;
-      rounded[i] = stochastic ? RoundStochastic16(scaled, bits[i]) : RoundToInt(scaled);
-    }
-    Store8(codes, c, out.cols, rounded);
+    for (int i = 0; i < kVector; ++i) v[i] = v[i] * scale.inverse;  // 0 where the scale is
+    PhiloxBlock bits{};
+    if (kStochastic) bits = random.At(keys, c);
+    StoreCodes8(codes, c, out.cols, PackCodes8<kStochastic>(v, bits));
   }
 }
 
@@ -52,11 +51,20 @@ __global__ void __launch_bounds__(kRowThreads)
   const int64_t offset = row * gradient.cols;
   const bool coded = gradient.dtype == DType::kI8;
   const float grid = coded ? gradient.grid[row] : 1.0f;
-  for (int64_t c = threadIdx.x; c < gradient.cols; c += kRowThreads) {
-    const float value =
-        coded ? grid * static_cast<float>(static_cast<const int8_t*>(gradient.data)[offset + c])
-              : static_cast<const float*>(gradient.data)[offset + c];
-    values[offset + c] += value;
+  for (int64_t c = threadIdx.x * kVector; c < gradient.cols; c += kRowThreads * kVector) {
+    float v[kVector], add[kVector];
+    Load8(values + offset, c, gradient.cols, v);
+    if (coded) {
+      int codes[kVector];
+      Load8(static_cast<const int8_t*>(gradient.data) + offset, c, gradient.cols, codes);
+#pragma unroll
+      for (int i = 0; i < kVector; ++i) add[i] = grid * static_cast<float>(codes[i]);
+    } else {
+      Load8(static_cast<const float*>(gradient.data) + offset, c, gradient.cols, add);
+    }
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) v[i] += add[i];
+    Store8(values + offset, c, gradient.cols, v);
   }
   if (!coded) return;
   __syncthreads();
@@ -75,6 +83,24 @@ __device__ double SquareSumOfValues(const float* values, int64_t cols) {
   return BlockReduce(sum, AddValues());
 }
 
+// Of this thread's codes of a row: at most cols / 256 squares of 127.
+__device__ int SquareSumOfCodes(const int8_t* codes, int64_t cols) {
+  constexpr int kBytes = 16;
+  int sum = 0;
+#pragma unroll 2
+  for (int64_t c = threadIdx.x * kBytes; c < cols; c += kRowThreads * kBytes) {
+    const int8_t* p = codes + c;
+    if (c + kBytes <= cols && reinterpret_cast<uintptr_t>(p) % kBytes == 0) {
+      const int4 words = *reinterpret_cast<const int4*>(p);
+      sum = __dp4a(words.x, words.x, __dp4a(words.y, words.y, sum));
+      sum = __dp4a(words.z, words.z, __dp4a(words.w, words.w, sum));
+      continue;
+    }
+    for (int i = 0; i < kBytes && c + i < cols; ++i) sum += p[i] * p[i];
+  }
+  return sum;
+}
+
 // row_sums [rows]: of squares. A block a row.
 __global__ void __launch_bounds__(kRowThreads)
     RowSquareSumKernel(Gradient gradient, double* row_sums) {
@@ -87,13 +113,7 @@ __global__ void __launch_bounds__(kRowThreads)
     return;
   }
   const int8_t* codes = static_cast<const int8_t*>(gradient.data) + offset;
-  int sum = 0;  // a thread sums at most cols / 256 squares of 127
-  for (int64_t c = threadIdx.x * kVector; c < gradient.cols; c += kRowThreads * kVector) {
-    int v[kVector];
-    Load8(codes, c, gradient.cols, v);
-#pragma unroll
-    for (int i = 0; i < kVector; ++i) sum += v[i] * v[i];
-  }
+  const int sum = SquareSumOfCodes(codes, gradient.cols);
   const long long total = BlockReduce(static_cast<long long>(sum), AddValues());
   const double critical = SquareSumOfValues(
       gradient.critical.values + row * gradient.critical.count, gradient.critical.count);
@@ -135,7 +155,13 @@ void CudaEngine::EncodeGradient(float* values, Rounding rounding, const RandomSt
           "copying a gradient");
     return;
   }
-  EncodeGradientKernel<<<out.rows, kRowThreads, 0, stream_>>>(values, rounding, random, step, out);
+  const RoundKeys keys = MakeRoundKeys(random.key);
+  WithFlag(rounding == Rounding::kStochastic, [&](auto stochastic) {
+    WithFlag(WholeVectors(values, out.cols), [&](auto whole) {
+      EncodeGradientKernel<stochastic.value, whole.value>
+          <<<out.rows, kRowThreads, 0, stream_>>>(values, keys, random.row_offset, step, out);
+    });
+  });
   CheckLaunch("encoding a gradient");
 }
 

@@ -1,4 +1,5 @@
 #include "kernels/cuda/engine.h"
+#include "kernels/cuda/philox.cuh"
 #include "kernels/cuda/row.cuh"
 
 namespace qft::cuda {
@@ -7,7 +8,11 @@ namespace {
 constexpr int kTileRows = 128;
 constexpr int kTileCols = 64;
 constexpr int kTileStride = kTileRows + 4;  // bytes; spreads a column's words over the banks
-constexpr int kMaxRowsPerBlock = 32;
+constexpr int kRowsAtOnce = 4;              // of a thread
+// Of a block that looks for the largest.
+constexpr int kMaxRows = 128;
+constexpr int kMaxCols = 32 * kVector;
+constexpr int kWarps = kRowThreads / 32;
 
 template <typename T>
 struct Source {
@@ -15,97 +20,123 @@ struct Source {
   const float* fold;  // one factor a row; nullptr: ones
   int64_t rows;
   int64_t cols;
-
-  __device__ void Load(int64_t r, int64_t c, float (&v)[kVector]) const {
-    Load8(data + r * cols, c, cols, v);
-    if (fold == nullptr) return;
-    const float factor = fold[r];
-#pragma unroll
-    for (int i = 0; i < kVector; ++i) v[i] = v[i] * factor;
-  }
 };
 
-// largest [cols], zeroed before: bits of the largest magnitude of each column. Integer maxima, so
-// that the order of blocks does not matter.
-template <typename T>
-__global__ void __launch_bounds__(kRowThreads) ColumnLargestKernel(Source<T> dy, int32_t* largest) {
-  const int64_t c = (int64_t{blockIdx.x} * kRowThreads + threadIdx.x) * kVector;
-  if (c >= dy.cols) return;
-  const int64_t begin = int64_t{blockIdx.y} * kMaxRowsPerBlock;
-  const int64_t end = Smaller(dy.rows, begin + kMaxRowsPerBlock);
-  int32_t found[kVector] = {};
-  for (int64_t r = begin; r < end; ++r) {
-    float v[kVector];
-    dy.Load(r, c, v);
+// kCount rows from r on, kStride apart, eight columns each; zeros behind the ends. All loads before
+// anything waits for one.
+template <bool kWhole, int kCount, int kStride, typename T>
+__device__ void LoadRows8(const Source<T>& dy, int64_t r, int64_t c, float (&v)[kCount][kVector]) {
+  float factor[kCount];
 #pragma unroll
-    for (int i = 0; i < kVector; ++i) {
-      const int32_t bits = MagnitudeBits(v[i]);
-      found[i] = bits > found[i] ? bits : found[i];
+  for (int i = 0; i < kCount; ++i) {
+    const int64_t row = r + i * kStride;
+    const bool inside = row < dy.rows && c < dy.cols;
+    factor[i] = inside && dy.fold != nullptr ? dy.fold[row] : 1.0f;
+    if (kWhole) {  // without a branch: what is outside reads what is inside
+      LoadVector8<true>(dy.data + Smaller(row, dy.rows - 1) * dy.cols,
+                        Smaller(c, dy.cols - kVector), dy.cols, v[i]);
+      if (!inside) factor[i] = 0.0f;
+    } else {
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) v[i][j] = 0.0f;
+      if (inside) Load8(dy.data + row * dy.cols, c, dy.cols, v[i]);
     }
   }
 #pragma unroll
-  for (int i = 0; i < kVector; ++i) {
-    if (c + i < dy.cols) atomicMax(largest + c + i, found[i]);
+  for (int i = 0; i < kCount; ++i) {
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) v[i][j] = v[i][j] * factor[i];
   }
+}
+
+// largest [cols], zeroed before: bits of the largest magnitude of each column. Integer maxima, so
+// that the order of blocks does not matter. A warp kMaxCols columns, the block's warps turns of
+// rows.
+template <bool kWhole, typename T>
+__global__ void __launch_bounds__(kRowThreads) ColumnLargestKernel(Source<T> dy, int32_t* largest) {
+  __shared__ float partial[kWarps][kMaxCols];
+  const int warp = threadIdx.x / 32;
+  const int lane = threadIdx.x % 32;
+  const int64_t first_col = int64_t{blockIdx.x} * kMaxCols;
+  const int64_t begin = int64_t{blockIdx.y} * kMaxRows;
+  float found[kVector] = {};
+  for (int64_t r = begin + warp; r < begin + kMaxRows; r += kWarps * kRowsAtOnce) {
+    float v[kRowsAtOnce][kVector];
+    LoadRows8<kWhole, kRowsAtOnce, kWarps>(dy, r, first_col + lane * kVector, v);
+#pragma unroll
+    for (int i = 0; i < kRowsAtOnce * kVector; ++i) {
+      found[i % kVector] = LargerMagnitude(found[i % kVector], v[i / kVector][i % kVector]);
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) partial[warp][lane * kVector + i] = found[i];
+  __syncthreads();
+  static_assert(kMaxCols == kRowThreads);
+  if (first_col + threadIdx.x >= dy.cols) return;
+  float most = 0.0f;
+#pragma unroll
+  for (int i = 0; i < kWarps; ++i) most = LargerMagnitude(most, partial[i][threadIdx.x]);
+  atomicMax(largest + first_col + threadIdx.x, __float_as_int(most));
 }
 
 struct Random {
-  Rounding rounding;
-  RandomStream stream;
+  RoundKeys keys;
+  int64_t row_offset;
   const StepState* step;  // nullptr: step 0
 };
 
-// Eight codes of row r from column c on; scales [cols] are written by the first row.
-template <typename T>
-__device__ void QuantizeColumns8(const Source<T>& dy, const int32_t* largest, const Random& random,
-                                 uint64_t step, int64_t r, int64_t c, float* scales,
-                                 int (&codes)[kVector]) {
-  float v[kVector];
-  uint32_t bits[kVector];
-  dy.Load(r, c, v);
-  const bool stochastic = random.rounding == Rounding::kStochastic;
-  if (stochastic) {
-    Random16(random.stream.key, step, random.stream.row_offset + r, dy.cols, c, bits);
-  }
-#pragma unroll
-  for (int i = 0; i < kVector; ++i) {
-    codes[i] = 0;
-    if (c + i >= dy.cols) continue;
-    const RowScale scale = MakeRowScale(largest[c + i], 127.0f);
-    if (r == 0) scales[c + i] = scale.scale;
-    if (scale.zero) continue;
-    const float scaled = v[i] * scale.inverse;
-    codes[i] = stochastic ? RoundStochastic16(scaled, bits[i]) : RoundToInt(scaled);
-  }
+// inverses [kTileCols] in shared memory of the columns from first_col on, 0 where all codes are;
+// their scales are written by the blocks of the first rows.
+__device__ void MakeInverses(const int32_t* largest, int64_t first_col, int64_t cols, bool first,
+                             float* scales, float* inverses) {
+  const int i = threadIdx.x;
+  if (i >= kTileCols) return;
+  inverses[i] = 0.0f;
+  if (first_col + i >= cols) return;
+  const RowScale scale = MakeRowScale(largest[first_col + i], 127.0f);
+  inverses[i] = scale.inverse;
+  if (first) scales[first_col + i] = scale.scale;
 }
 
 // dy [T, N] -> out [N, T] codes. A block a tile of kTileRows x kTileCols; a thread makes four rows
-// of eight columns, so that the transposed tile takes words of four codes.
-template <typename T>
+// of eight columns, so that the transposed tile takes words of four codes. The last rows come
+// first: the cache has them yet from the search for the largest.
+template <bool kStochastic, bool kWhole, typename T>
 __global__ void __launch_bounds__(kRowThreads)
     QuantizeTransposedKernel(Source<T> dy, const int32_t* largest, Random random, float* scales,
                              int8_t* out) {
   __shared__ uint32_t tile[kTileCols * kTileStride / 4];
-  const int64_t first_row = int64_t{blockIdx.y} * kTileRows;
+  __shared__ float inverses[kTileCols];
+  const int64_t first_row = int64_t{gridDim.y - 1 - blockIdx.y} * kTileRows;
   const int64_t first_col = int64_t{blockIdx.x} * kTileCols;
-  const uint64_t step = random.step != nullptr ? random.step->step : 0;
   const int group = threadIdx.x % (kTileCols / kVector);
   const int quad = threadIdx.x / (kTileCols / kVector);
-  uint32_t words[kVector] = {};
-  for (int q = 0; q < 4; ++q) {
-    const int64_t r = first_row + 4 * quad + q;
-    const int64_t c = first_col + group * kVector;
-    if (r >= dy.rows || c >= dy.cols) continue;
-    int codes[kVector];
-    QuantizeColumns8(dy, largest, random, step, r, c, scales, codes);
+  const int64_t r = first_row + kRowsAtOnce * quad;
+  const int64_t c = first_col + group * kVector;
+  float v[kRowsAtOnce][kVector];
+  LoadRows8<kWhole, kRowsAtOnce, 1>(dy, r, c, v);
+  MakeInverses(largest, first_col, dy.cols, first_row == 0, scales, inverses);
+  __syncthreads();
+  uint32_t left[kRowsAtOnce];
+  uint32_t right[kRowsAtOnce];
 #pragma unroll
-    for (int i = 0; i < kVector; ++i) {
-      words[i] |= (static_cast<uint32_t>(codes[i]) & 0xffu) << (8 * q);
+  for (int q = 0; q < kRowsAtOnce; ++q) {
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) v[q][i] = v[q][i] * inverses[group * kVector + i];
+    PhiloxBlock bits{};
+    if (kStochastic) {
+      bits = RandomRow(random.keys, random.row_offset + r + q, dy.cols, random.step)
+                 .At(random.keys, c);
     }
+    const uint2 codes = PackCodes8<kStochastic>(v[q], bits);
+    left[q] = codes.x;
+    right[q] = codes.y;
   }
+  Transpose4(left);
+  Transpose4(right);
 #pragma unroll
   for (int i = 0; i < kVector; ++i) {
-    tile[(group * kVector + i) * (kTileStride / 4) + quad] = words[i];
+    tile[(group * kVector + i) * (kTileStride / 4) + quad] = i < 4 ? left[i] : right[i - 4];
   }
   __syncthreads();
   // 16 codes a thread and turn: eight threads a column of the tile.
@@ -167,14 +198,20 @@ void CudaEngine::QuantizeOutputGradientTransposed(const Matrix& dy, const float*
   auto* largest = static_cast<int32_t*>(Scratch(static_cast<size_t>(dy.cols) * sizeof(int32_t)));
   if (largest == nullptr) return;
   Fill(largest, 0, static_cast<size_t>(dy.cols) * sizeof(int32_t));
+  const Random bits{MakeRoundKeys(random.key), random.row_offset, step};
   WithElements(dy, [&](auto* data) {
     using T = std::remove_reference_t<decltype(*data)>;
     const Source<T> source{data, fold, dy.rows, dy.cols};
-    ColumnLargestKernel<<<Tiles(dy.cols, dy.rows, kRowThreads * kVector, kMaxRowsPerBlock),
-                          kRowThreads, 0, stream_>>>(source, largest);
-    QuantizeTransposedKernel<<<Tiles(dy.cols, dy.rows, kTileCols, kTileRows), kRowThreads, 0,
-                               stream_>>>(source, largest, Random{rounding, random, step},
-                                          out.scales, static_cast<int8_t*>(out.data));
+    WithFlag(WholeVectors(data, dy.cols), [&](auto whole) {
+      ColumnLargestKernel<whole.value>
+          <<<Tiles(dy.cols, dy.rows, kMaxCols, kMaxRows), kRowThreads, 0, stream_>>>(source,
+                                                                                     largest);
+      WithFlag(rounding == Rounding::kStochastic, [&](auto stochastic) {
+        QuantizeTransposedKernel<stochastic.value, whole.value>
+            <<<Tiles(dy.cols, dy.rows, kTileCols, kTileRows), kRowThreads, 0, stream_>>>(
+                source, largest, bits, out.scales, static_cast<int8_t*>(out.data));
+      });
+    });
   });
   CheckLaunch("quantising a transposed output gradient");
 }

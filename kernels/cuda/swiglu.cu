@@ -8,17 +8,43 @@ __device__ float Sigmoid(float x) {
   return __fdiv_rn(1.0f, 1.0f + expf(-x));
 }
 
-// gate, up [T, F] -> y. A block a token.
+// What a row's products may take of shared memory between finding their largest and rounding them.
+constexpr size_t kMostShared = 96 * 1024;
+
 template <typename T>
+__device__ void Products8(const T* gate, const T* up, int64_t c, int64_t cols,
+                          float (&v)[kVector]) {
+  float g[kVector], u[kVector];
+  Load8(gate, c, cols, g);
+  Load8(up, c, cols, u);
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) v[i] = g[i] * Sigmoid(g[i]) * u[i];
+}
+
+// gate, up [T, F] -> y. A block a token. kKept: dynamic shared memory [F rounded up to kVector]
+// keeps the products, each thread its own; else they are made twice.
+template <bool kKept, typename T>
 __global__ void __launch_bounds__(kRowThreads)
     SwigluForwardKernel(const T* gate, const T* up, Operand y) {
+  extern __shared__ float4 shared[];
   const int64_t row = blockIdx.x;
+  const T* gates = gate + row * y.cols;
+  const T* ups = up + row * y.cols;
+  auto* products = reinterpret_cast<float*>(shared);
+  const int64_t end = RoundUp(y.cols, kVector);
+  if constexpr (kKept) {
+    for (int64_t c = threadIdx.x * kVector; c < y.cols; c += kRowThreads * kVector) {
+      float v[kVector];
+      Products8(gates, ups, c, y.cols, v);
+      Store8(products, c, end, v);
+    }
+  }
   QuantizeOperandRow(row, y, [&](int64_t c, float(&v)[kVector]) {
-    float g[kVector], u[kVector];
-    Load8(gate + row * y.cols, c, y.cols, g);
-    Load8(up + row * y.cols, c, y.cols, u);
-#pragma unroll
-    for (int i = 0; i < kVector; ++i) v[i] = g[i] * Sigmoid(g[i]) * u[i];
+    if constexpr (kKept) {
+      Load8(products, c, end, v);
+    } else {
+      Products8(gates, ups, c, y.cols, v);
+    }
   });
 }
 
@@ -50,8 +76,17 @@ void CudaEngine::SwigluForward(const Matrix& gate, const Matrix& up, const Opera
   if (!SupportsDType(y.dtype) || gate.rows == 0) return;
   WithElements(gate, [&](auto* data) {
     using T = std::remove_reference_t<decltype(*data)>;
-    SwigluForwardKernel<T>
-        <<<gate.rows, kRowThreads, 0, stream_>>>(data, static_cast<const T*>(up.data), y);
+    const auto bytes = static_cast<size_t>(RoundUp(y.cols, kVector)) * sizeof(float);
+    WithFlag(bytes <= kMostShared, [&](auto kept) {
+      const auto kernel = SwigluForwardKernel<kept.value, T>;
+      const size_t shared = kept.value ? bytes : 0;
+      if (!Check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                      static_cast<int>(kMostShared)),
+                 "asking for shared memory")) {
+        return;
+      }
+      kernel<<<gate.rows, kRowThreads, shared, stream_>>>(data, static_cast<const T*>(up.data), y);
+    });
   });
   CheckLaunch("swiglu");
 }

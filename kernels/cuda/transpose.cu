@@ -17,18 +17,6 @@ __device__ uint32_t LoadWord(const int8_t* row, int64_t c, int64_t cols) {
   return word;
 }
 
-// Byte j of word i becomes byte i of word j.
-__device__ void Transpose4(uint32_t (&w)[4]) {
-  const uint32_t a = __byte_perm(w[0], w[1], 0x5140);
-  const uint32_t b = __byte_perm(w[2], w[3], 0x5140);
-  const uint32_t c = __byte_perm(w[0], w[1], 0x7362);
-  const uint32_t d = __byte_perm(w[2], w[3], 0x7362);
-  w[0] = __byte_perm(a, b, 0x5410);
-  w[1] = __byte_perm(a, b, 0x7632);
-  w[2] = __byte_perm(c, d, 0x5410);
-  w[3] = __byte_perm(c, d, 0x7632);
-}
-
 // in [rows, cols] -> out [cols, rows], a block a tile of kTile x kTile.
 __global__ void __launch_bounds__(256)
     TransposeKernel(const int8_t* in, int64_t rows, int64_t cols, int8_t* out) {

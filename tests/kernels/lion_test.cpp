@@ -380,6 +380,33 @@ TEST_P(LionRounding, GridsGrowWhenCodesWouldLeave) {
 INSTANTIATE_TEST_SUITE_P(Roundings, LionRounding,
                          testing::Values(Rounding::kNearest, Rounding::kStochastic));
 
+// Without weight decay every update of a row has the same size, of which an engine may make use:
+// rows of zeros, rows at the edge of their grid, tiny momentum, and updates of more than a step.
+TEST(LionUpdate, IsTheSameEverywhereWithoutWeightDecay) {
+  for (const int64_t cols : {16, 100, 144, 2176}) {
+    for (const bool fine : {false, true}) {
+      for (const float steps : {0.2f, 0.999f, 3.0f, -0.5f}) {
+        State s = MakeState(5, cols, 127);
+        if (fine) AddResidual(s);
+        TestRandom random(static_cast<uint64_t>(cols));
+        for (size_t i = 0; i < s.codes.size(); ++i) {
+          if (random.Next() % 4 == 0) s.codes[i] = random.Next() % 2 == 0 ? 127 : -127;
+          if (fine && std::abs(s.codes[i]) == 127) s.residual[i] = 0;
+          if (random.Next() % 4 == 0) s.gradient[i] = s.momentum[i] = 0;
+        }
+        s.gradient_grid[1] = 1e-38f;
+        for (int64_t b = 0; b < s.Blocks(); ++b) {
+          s.momentum_grid[static_cast<size_t>(s.Blocks() + b)] = 1e-36f;
+        }
+        s.step.learning_rate = steps * (fine ? 2e-3f / kResidualSteps : 2e-3f);
+        LionOptions options = MakeOptions();
+        options.weight_decay = 0;
+        ExpectSameEverywhere([&](Engine& engine) { return OutputsOf(Update(engine, options, s)); });
+      }
+    }
+  }
+}
+
 TEST(LionUpdate, NothingHappensWhenTheStepIsSkipped) {
   State before = MakeState(5, 50);
   before.step.skip_update = 1;

@@ -10,6 +10,9 @@ set(programs ${QFT_OP_TESTS} model_test)
 if(TARGET bench_cuda_ops)
   list(APPEND programs bench_cuda_ops)
 endif()
+if(TARGET qft_kernel_times)
+  install(TARGETS qft_kernel_times LIBRARY DESTINATION libexec/qft)
+endif()
 install(TARGETS ${programs} RUNTIME_DEPENDENCY_SET qft_dependencies
   RUNTIME DESTINATION libexec/qft)
 install(RUNTIME_DEPENDENCY_SET qft_dependencies

@@ -177,6 +177,13 @@ struct DeviceReport {
   double integer_peak = 0;
 };
 
+// One of the operands that an output gradient becomes.
+struct OutputGradientOperand {
+  const float* fold = nullptr;
+  RandomStream random;
+  Operand out;
+};
+
 class Engine {
  public:
   virtual ~Engine() = default;
@@ -225,6 +232,11 @@ class Engine {
   virtual void QuantizeOutputGradientTransposed(const Matrix& dy, const float* fold,
                                                 Rounding rounding, const RandomStream& random,
                                                 const StepState* step, const Operand& out) = 0;
+  // Both: `rows` as QuantizeOutputGradient makes it, `columns` as QuantizeOutputGradientTransposed
+  // does, the same bits from fewer readings of dy.
+  virtual void QuantizeOutputGradients(const Matrix& dy, Rounding rounding, const StepState* step,
+                                       const OutputGradientOperand& rows,
+                                       const OutputGradientOperand& columns) = 0;
   // w [rows, cols] fp32, in host or engine memory -> initial codes: grid = absmax / 120 per row
   // over what is not critical (2^-13 for a row of zeros, so that it can train), to nearest (ties to
   // even), with a residual plane to the nearest sixteenth of the grid; critical values copied.
@@ -251,11 +263,11 @@ class Engine {
   // folded. Exact in integer form but for that.
   virtual void MatmulInputGradient(const Operand& dy, const Weight& w, const Matrix& dx,
                                    bool accumulate) = 0;
-  // dw [N, K] fp32 = dy_t [N, T] * x [T, K] (+ dw when accumulate). kI8: dy_t comes from
-  // QuantizeOutputGradientTransposed with x.scales folded in; dw = dy_t.scale[n] * sum. At a
-  // critical feature c the sum is that of code[n, t] * fl(x.critical[t, c] * fl(1 / x.scale[t])) in
-  // fp32, 16 lanes over t (0 where x.scale is; a GPU as above). Floating: nothing is folded. Exact
-  // in integer form but for that.
+  // dw [N, K], fp32 or the engine's activation type, = dy_t [N, T] * x [T, K] (+ dw when
+  // accumulate). kI8: dy_t comes from QuantizeOutputGradientTransposed with x.scales folded in; dw
+  // = dy_t.scale[n] * sum. At a critical feature c the sum is that of code[n, t] * fl(x.critical[t,
+  // c] * fl(1 / x.scale[t])) in fp32, 16 lanes over t (0 where x.scale is; a GPU as above).
+  // Floating: nothing is folded. Exact in integer form but for that.
   virtual void MatmulWeightGradient(const Operand& dy_t, const Operand& x, const Matrix& dw,
                                     bool accumulate) = 0;
 
@@ -322,10 +334,10 @@ class Engine {
                                     const float* row_max, const float* row_sum) = 0;
 
   // --- gradients and update ---------------------------------------------------------------------
-  // values [rows, cols] fp32 -> out. kI8: absmax/127 per row, 16-bit stochastic or nearest,
+  // values [rows, cols] -> out. kI8: absmax/127 per row, 16-bit stochastic or nearest,
   // row_offset of `random` is the row of values' first row; critical features are moved out of
   // `values`, which are zero there afterwards. kF32: a copy. Exact.
-  virtual void EncodeGradient(float* values, Rounding rounding, const RandomStream& random,
+  virtual void EncodeGradient(const Matrix& values, Rounding rounding, const RandomStream& random,
                               const StepState* step, const Gradient& out) = 0;
   // values += decoded gradient. Exact.
   virtual void AccumulateGradient(const Gradient& gradient, float* values) = 0;

@@ -74,24 +74,39 @@ std::vector<std::vector<int>> AccumulatorUnits(const Plan& plan) {
   return units;
 }
 
-// One region serves all units, which follow each other.
-std::vector<float*> AllocateAccumulators(const Plan& plan, Arena& arena) {
+// What a tensor's gradient is summed in: fp32, but where there is nothing to sum, a block's
+// matrices are as precise in the engine's activation type as their codes can tell.
+DType AccumulatorType(const Plan& plan, int tensor) {
   const LlamaTensors& tensors = plan.model->tensors();
+  const bool single = plan.micro_batches == 1 && tensors.table[tensor].dimensions == 2;
+  const bool block = tensor != tensors.embedding && tensor != tensors.head;
+  return single && block && plan.int8_states ? plan.activation_type : DType::kF32;
+}
+
+// One region serves all units, which follow each other.
+std::vector<Matrix> AllocateAccumulators(const Plan& plan, Arena& arena) {
+  constexpr int64_t kAlignment = 256;
+  const LlamaTensors& tensors = plan.model->tensors();
+  std::vector<Matrix> accumulators(tensors.table.size());
   std::vector<int64_t> offsets(tensors.table.size(), -1);
   int64_t largest = 0;
   for (const std::vector<int>& unit : AccumulatorUnits(plan)) {
     int64_t offset = 0;
     for (const int tensor : unit) {
       if (!plan.trains(tensor)) continue;
+      Matrix& matrix = accumulators[tensor];
+      matrix.dtype = AccumulatorType(plan, tensor);
+      matrix.rows = AccumulatorRows(tensors, tensor);
+      matrix.cols = tensors.table[tensor].cols;
       offsets[tensor] = offset;
-      offset += AccumulatorRows(tensors, tensor) * tensors.table[tensor].cols;
+      const int64_t bytes = matrix.rows * matrix.cols * ElementBytes(matrix.dtype);
+      offset += (bytes + kAlignment - 1) / kAlignment * kAlignment;
     }
     largest = std::max(largest, offset);
   }
-  float* memory = arena.Allocate<float>(Purpose::kWorkspace, largest);
-  std::vector<float*> accumulators(tensors.table.size(), nullptr);
+  auto* memory = arena.Allocate<uint8_t>(Purpose::kWorkspace, largest);
   for (int i = 0; i < tensors.table.size(); ++i) {
-    if (offsets[i] >= 0 && memory != nullptr) accumulators[i] = memory + offsets[i];
+    if (offsets[i] >= 0 && memory != nullptr) accumulators[i].data = memory + offsets[i];
   }
   return accumulators;
 }

@@ -48,7 +48,7 @@ struct SessionBuffers {
   std::vector<TensorState> tensors;
   int32_t* critical_columns = nullptr;  // [sites, critical_count]
   GradientStack stack;
-  std::vector<float*> accumulators;           // by tensor; chunk-sized for embedding and head
+  std::vector<Matrix> accumulators;           // by tensor; chunk-sized for embedding and head
   std::vector<Matrix> boundaries;             // residual stream [block 0 .. L][slot]
   std::vector<BlockActivations> activations;  // one that blocks share, then
                                               // [kept block][slot]

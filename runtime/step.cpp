@@ -31,7 +31,7 @@ void StepRunner::Run(const ScheduleItem& item) {
       HeadNorm(llama_, Batch(m), Boundary(blocks, m));
       return HeadLoss(llama_, Batch(m));
     case Phase::kHeadBackward:
-      return HeadBackward(llama_, Batch(m), b, For(llama_.tensors->head), item.first);
+      return HeadBackward(llama_, Batch(m), b, ChunkFor(llama_.tensors->head, b), item.first);
     case Phase::kPushHead:
       return PushRows(llama_.tensors->head, b * kVocabularyChunk, ChunkRows(b));
     case Phase::kFinalNormBackward:
@@ -44,8 +44,8 @@ void StepRunner::Run(const ScheduleItem& item) {
                            item.first);
     case Phase::kEmbedBackward:
       if (item.first) BeginEmbeddingChunk(b);
-      return EmbedBackward(llama_, Batch(m), b * kVocabularyChunk, ChunkRows(b),
-                           For(llama_.tensors->embedding));
+      return EmbedBackward(llama_, Batch(m), b * kVocabularyChunk,
+                           ChunkFor(llama_.tensors->embedding, b));
     case Phase::kPushEmbedding:
       return PushEmbeddingChunk(b);
     case Phase::kUpdate:
@@ -94,7 +94,7 @@ void StepRunner::Update(const StackEntry& entry) {
 }
 
 void StepRunner::Push(int tensor) {
-  if (For(tensor) != nullptr) PushRows(tensor, 0, llama_.tensors->table[tensor].rows);
+  if (For(tensor).data != nullptr) PushRows(tensor, 0, llama_.tensors->table[tensor].rows);
 }
 
 StackEntry& StepRunner::EntryFor(int tensor) {
@@ -109,7 +109,9 @@ StackEntry& StepRunner::EntryFor(int tensor) {
 // step pushes. Under the horizontal schedule later micro-batches decode, add and round again.
 void StepRunner::PushRows(int tensor, int64_t row_begin, int64_t rows) {
   const Gradient target = GradientRows(EntryFor(tensor).gradient, row_begin, rows);
-  if (contribution_ > 0) llama_.engine->AccumulateGradient(target, For(tensor));
+  if (contribution_ > 0) {
+    llama_.engine->AccumulateGradient(target, static_cast<float*>(For(tensor).data));
+  }
   EncodeRows(tensor, 2 * contribution_, row_begin, target);
 }
 
@@ -118,7 +120,7 @@ void StepRunner::PushRows(int tensor, int64_t row_begin, int64_t rows) {
 void StepRunner::BeginEmbeddingChunk(int chunk) {
   const int tensor = llama_.tensors->embedding;
   const int64_t rows = ChunkRows(chunk);
-  float* values = For(tensor);
+  auto* values = static_cast<float*>(For(tensor).data);
   llama_.engine->Fill(values, 0, rows * llama_.config->hidden_size * sizeof(float));
   if (!llama_.tensors->tied() && contribution_ == 0) return;
   const StackEntry* entry = session_.buffers_.stack.Find(tensor);
@@ -137,7 +139,7 @@ void StepRunner::PushEmbeddingChunk(int chunk) {
 void StepRunner::EncodeRows(int tensor, int64_t rounding, int64_t row_begin,
                             const Gradient& target) {
   const int64_t row_offset = rounding * llama_.tensors->table[tensor].rows + row_begin;
-  llama_.engine->EncodeGradient(For(tensor), Rounding::kStochastic,
+  llama_.engine->EncodeGradient(FirstRows(For(tensor), target.rows), Rounding::kStochastic,
                                 {session_.keys_[tensor].gradient, row_offset}, step_, target);
 }
 
@@ -146,15 +148,19 @@ int64_t StepRunner::ChunkRows(int chunk) const {
 }
 
 float* StepRunner::Zeroed(int tensor, bool first) {
-  float* values = For(tensor);
+  auto* values = static_cast<float*>(For(tensor).data);
   if (values != nullptr && first) {
     llama_.engine->Fill(values, 0, llama_.tensors->table[tensor].elements() * sizeof(float));
   }
   return values;
 }
 
-float* StepRunner::For(int tensor) {
+Matrix StepRunner::For(int tensor) {
   return session_.buffers_.accumulators[tensor];
+}
+
+Matrix StepRunner::ChunkFor(int tensor, int chunk) {
+  return FirstRows(For(tensor), ChunkRows(chunk));
 }
 
 const MicroBatch& StepRunner::Batch(int m) const {

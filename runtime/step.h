@@ -19,7 +19,7 @@ class StepRunner final : public GradientAccumulators {
   // Pops and applies entries from the top until `keep` is on top (-1: all).
   void UpdateAll(int keep);
 
-  float* For(int tensor) override;
+  Matrix For(int tensor) override;
   void Done(int tensor) override;
 
  private:
@@ -34,6 +34,8 @@ class StepRunner final : public GradientAccumulators {
   void PushEmbeddingChunk(int chunk);
   void EncodeRows(int tensor, int64_t rounding, int64_t row_begin, const Gradient& target);
   int64_t ChunkRows(int chunk) const;
+  // The rows of a chunk of the vocabulary in its accumulator.
+  Matrix ChunkFor(int tensor, int chunk);
   float* Zeroed(int tensor, bool first);
   const MicroBatch& Batch(int m) const;
   Matrix Boundary(int index, int m) const;

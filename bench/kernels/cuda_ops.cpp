@@ -105,6 +105,7 @@ void Linear(Engine& engine, Bench& bench, int64_t tokens, int64_t outputs, int64
   const Matrix y{bench.Memory<uint16_t>(tokens * outputs, 0), DType::kBF16, tokens, outputs};
   const Matrix dx{bench.Memory<uint16_t>(tokens * inputs, 0), DType::kBF16, tokens, inputs};
   const Matrix dw{bench.Memory<float>(outputs * inputs, 0), DType::kF32, outputs, inputs};
+  const Matrix narrow_dw{dw.data, DType::kBF16, outputs, inputs};
   const double products = 2.0 * static_cast<double>(tokens * outputs) * static_cast<double>(inputs);
   char name[80];
   const auto run = [&](const char* what, const std::function<void()>& work) {
@@ -115,6 +116,7 @@ void Linear(Engine& engine, Bench& bench, int64_t tokens, int64_t outputs, int64
   run("forward", [&] { engine.MatmulForward(x, w, y, false); });
   run("input gradient", [&] { engine.MatmulInputGradient(dy, w, dx, false); });
   run("weight gradient", [&] { engine.MatmulWeightGradient(dy_t, x, dw, false); });
+  run("weight gradient, bf16", [&] { engine.MatmulWeightGradient(dy_t, x, narrow_dw, false); });
   auto* state = bench.Memory<StepState>(1, 0);
   // dy once, its codes once.
   const double bytes = 3.0 * static_cast<double>(tokens * outputs);
@@ -127,6 +129,10 @@ void Linear(Engine& engine, Bench& bench, int64_t tokens, int64_t outputs, int64
   });
   run_memory("quantise transposed", [&] {
     engine.QuantizeOutputGradientTransposed(y, x.scales, Rounding::kStochastic, {}, state, dy_t);
+  });
+  run_memory("quantise both", [&] {
+    engine.QuantizeOutputGradients(y, Rounding::kStochastic, state, {w.grid, {}, dy},
+                                   {x.scales, {}, dy_t});
   });
 }
 
@@ -187,9 +193,13 @@ void Gradients(Engine& engine, Bench& bench, int64_t rows, int64_t cols) {
   auto* state = bench.Memory<StepState>(1, 0);
   const auto count = static_cast<double>(rows * cols);
   PrintRate("encode gradient", bench.Seconds([&] {
-    engine.EncodeGradient(values, Rounding::kStochastic, {}, state, g);
+    engine.EncodeGradient({values, DType::kF32, rows, cols}, Rounding::kStochastic, {}, state, g);
   }),
             5 * count, "GB/s");
+  PrintRate("encode gradient, bf16", bench.Seconds([&] {
+    engine.EncodeGradient({values, DType::kBF16, rows, cols}, Rounding::kStochastic, {}, state, g);
+  }),
+            3 * count, "GB/s");
   PrintRate("accumulate gradient", bench.Seconds([&] { engine.AccumulateGradient(g, values); }),
             9 * count, "GB/s");
   PrintRate("square sum", bench.Seconds([&] { engine.AddSquareSum(g, state); }), count, "GB/s");

@@ -55,7 +55,8 @@ void CountRecord(const CUpti_Activity* record) {
       const auto* fill = reinterpret_cast<const CUpti_ActivityMemset4*>(record);
       return Count("fill", fill->start, fill->end);
     }
-    default: return;
+    default:
+      return;
   }
 }
 
@@ -93,9 +94,8 @@ void Print() {
 
 extern "C" __attribute__((visibility("default"))) int InitializeInjection() {
   if (cuptiActivityRegisterCallbacks(Provide, Consume) != CUPTI_SUCCESS) return 0;
-  for (const CUpti_ActivityKind kind :
-       {CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL, CUPTI_ACTIVITY_KIND_MEMCPY,
-        CUPTI_ACTIVITY_KIND_MEMSET}) {
+  for (const CUpti_ActivityKind kind : {CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL,
+                                        CUPTI_ACTIVITY_KIND_MEMCPY, CUPTI_ACTIVITY_KIND_MEMSET}) {
     if (cuptiActivityEnable(kind) != CUPTI_SUCCESS) return 0;
   }
   std::atexit(Print);

@@ -39,9 +39,10 @@ void AddCritical(const CriticalFeatures& critical, int64_t r, float* values) {
 
 }  // namespace
 
-void CpuEngine::EncodeGradient(float* values, Rounding rounding, const RandomStream& random,
+void CpuEngine::EncodeGradient(const Matrix& matrix, Rounding rounding, const RandomStream& random,
                                const StepState* step, const Gradient& out) {
-  if (!SupportsDType(out.dtype)) return;
+  if (!SupportsDType(matrix.dtype) || !SupportsDType(out.dtype)) return;
+  auto* values = static_cast<float*>(matrix.data);
   const RandomKeys keys = MakeRandomKeys(random.key, step != nullptr ? step->step : 0);
   const RowTasks tasks(out.rows, out.cols);
   pool_.ParallelFor(tasks.count, [&](int64_t task, int) {

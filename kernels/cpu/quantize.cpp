@@ -35,4 +35,11 @@ void CpuEngine::QuantizeOutputGradient(const Matrix& dy, const float* fold, Roun
   });
 }
 
+void CpuEngine::QuantizeOutputGradients(const Matrix& dy, Rounding rounding, const StepState* step,
+                                        const OutputGradientOperand& rows,
+                                        const OutputGradientOperand& columns) {
+  QuantizeOutputGradient(dy, rows.fold, rounding, rows.random, step, rows.out);
+  QuantizeOutputGradientTransposed(dy, columns.fold, rounding, columns.random, step, columns.out);
+}
+
 }  // namespace qft::QFT_ISA

@@ -6,7 +6,7 @@
 namespace qft::cuda {
 namespace {
 
-constexpr int kWarps = 8;     // of a block; each takes every eighth chunk of the sum
+constexpr int kWarps = 16;    // of a block; each takes every sixteenth chunk of the sum
 constexpr int kRowTiles = 2;  // of 16 rows
 constexpr int kRows = 16 * kRowTiles;
 constexpr int kChunk = 64;        // codes of a row that a quad of threads loads at once
@@ -15,6 +15,7 @@ constexpr int kFeatures = 8 * kFeatureTiles;
 constexpr int kTerms = 3;             // codes of a factor
 constexpr float kTermSteps = 254.0f;  // steps of a term in one of the term before
 constexpr int kFactorThreads = 1024;
+constexpr int kHeld = 12;  // factors that a thread keeps between finding their largest and rounding
 
 int64_t PaddedLength(const ThinProblem& p) {
   return RoundUp(p.dy->cols, kChunk);
@@ -39,28 +40,46 @@ __device__ float FactorOf(const CriticalFeatures& critical, const float* divisor
   return critical.values[i * critical.count + feature] * __fdiv_rn(1.0f, divisor);
 }
 
+// The terms of one factor, kTerms codes a stride apart.
+__device__ void StoreTerms(float factor, const RowScale& scale, int64_t stride, int8_t* codes) {
+  float rest = scale.zero ? 0.0f : factor * scale.inverse;
+#pragma unroll
+  for (int term = 0; term < kTerms; ++term) {
+    const int code = RoundToInt(rest);
+    codes[term * stride] = static_cast<int8_t>(code);
+    rest = (rest - static_cast<float>(code)) * kTermSteps;
+  }
+}
+
 // A block a feature.
 __global__ void __launch_bounds__(kFactorThreads)
     MakeFactorsKernel(CriticalFeatures critical, const float* divisors, int64_t length,
                       Factors out) {
   const int feature = static_cast<int>(blockIdx.x);
   const int64_t count = feature < critical.count ? length : 0;
+  constexpr int64_t kHeldLength = int64_t{kHeld} * kFactorThreads;
+  const auto factor_at = [&](int64_t i) {
+    return i < count ? FactorOf(critical, divisors, i, feature) : 0.0f;
+  };
+  float held[kHeld];
   float largest = 0.0f;
-  for (int64_t i = threadIdx.x; i < count; i += kFactorThreads) {
-    largest = LargerMagnitude(largest, FactorOf(critical, divisors, i, feature));
+#pragma unroll
+  for (int k = 0; k < kHeld; ++k) held[k] = factor_at(k * kFactorThreads + threadIdx.x);
+#pragma unroll
+  for (int k = 0; k < kHeld; ++k) largest = LargerMagnitude(largest, held[k]);
+  for (int64_t i = kHeldLength + threadIdx.x; i < count; i += kFactorThreads) {
+    largest = LargerMagnitude(largest, factor_at(i));
   }
   const RowScale scale = MakeRowScale(LargestOfBlock(__float_as_int(largest)), 127.0f);
   if (threadIdx.x == 0) out.scales[feature] = scale.scale;
   int8_t* codes = out.codes + int64_t{feature} * kTerms * out.stride;
-  for (int64_t i = threadIdx.x; i < out.stride; i += kFactorThreads) {
-    const float factor = i < count ? FactorOf(critical, divisors, i, feature) : 0.0f;
-    float rest = scale.zero ? 0.0f : factor * scale.inverse;
 #pragma unroll
-    for (int term = 0; term < kTerms; ++term) {
-      const int code = RoundToInt(rest);
-      codes[term * out.stride + i] = static_cast<int8_t>(code);
-      rest = (rest - static_cast<float>(code)) * kTermSteps;
-    }
+  for (int k = 0; k < kHeld; ++k) {
+    const int64_t i = k * kFactorThreads + threadIdx.x;
+    if (i < out.stride) StoreTerms(held[k], scale, out.stride, codes + i);
+  }
+  for (int64_t i = kHeldLength + threadIdx.x; i < out.stride; i += kFactorThreads) {
+    StoreTerms(factor_at(i), scale, out.stride, codes + i);
   }
 }
 
@@ -112,7 +131,7 @@ __device__ void AddChunk(const uint4 (&rows)[kRowTiles][2],
 
 // A block kRows rows and kFeatures features. INT32 sums: of at most a million products a warp.
 template <typename T>
-__global__ void __launch_bounds__(32 * kWarps, 2)
+__global__ void __launch_bounds__(32 * kWarps)
     ThinKernel(Operand dy, CriticalFeatures critical, Factors factors, T* out, int64_t out_cols) {
   __shared__ float partial[kWarps][kRows][kFeatures];
   const int warp = threadIdx.x / 32;

@@ -216,6 +216,27 @@ __device__ inline T BlockReduce(T value, Op op) {
   return result;
 }
 
+// LargestOfBlock and BlockReduce for a loop that calls one of them again and again; `turn` counts
+// the calls, which take two places of shared memory in turn, so that one barrier each is enough.
+__device__ inline int32_t LargestInTurn(int32_t value, int turn) {
+  __shared__ int32_t partial[2][32];
+  const int warps = static_cast<int>(blockDim.x) / 32;
+  const int lane = threadIdx.x % 32;
+  value = __reduce_max_sync(kFullWarp, value);
+  if (lane == 0) partial[turn % 2][threadIdx.x / 32] = value;
+  __syncthreads();
+  return __reduce_max_sync(kFullWarp, lane < warps ? partial[turn % 2][lane] : 0);
+}
+__device__ inline float SumInTurn(float value, int turn) {
+  __shared__ float partial[2][32];
+  const int warps = static_cast<int>(blockDim.x) / 32;
+  const int lane = threadIdx.x % 32;
+  value = WarpReduce(value, AddValues());
+  if (lane == 0) partial[turn % 2][threadIdx.x / 32] = value;
+  __syncthreads();
+  return WarpReduce(lane < warps ? partial[turn % 2][lane] : 0.0f, AddValues());
+}
+
 // How a row whose largest magnitude is known becomes codes, the rule of every engine:
 // code = round(x * inverse), inverse = top / absmax and scale = absmax / top, each one fp32
 // division. `zero`: all codes are 0, because the row is zero, or too small for `inverse` to be

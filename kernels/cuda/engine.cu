@@ -4,6 +4,12 @@
 #include <cstdio>
 
 namespace qft::cuda {
+namespace {
+
+// What the driver takes yet, for code that it loads when it is first launched and for stacks.
+constexpr int64_t kDriverBytes = int64_t{320} << 20;
+
+}  // namespace
 
 CudaEngine::CudaEngine(int device) : device_(device) {
   cudaDeviceProp properties;
@@ -80,15 +86,15 @@ int64_t CudaEngine::AvailableMemory() const {
   size_t available = 0;
   size_t total = 0;
   if (cudaMemGetInfo(&available, &total) != cudaSuccess) return 0;
-  return static_cast<int64_t>(available);
+  return std::max<int64_t>(static_cast<int64_t>(available) - kDriverBytes, 0);
 }
 
 int64_t CudaEngine::OccupiedMemory() const {
-  return Report().used_bytes;
+  return Report().used_bytes + kDriverBytes;
 }
 
 // The largest of what single ops take: transposed codes with the factors of critical features
-// beside them (matmul.cu), the weight gradient of a norm by blocks of 64 tokens, values on their
+// beside them (matmul.cu), the weight gradient of a norm by blocks of 32 tokens, values on their
 // way from the host (encode_weight.cu), new steps of rows too wide for shared memory
 // (lion_update.cu); in floating arithmetic decoded weights.
 size_t CudaEngine::ScratchBytes(const ScratchShape& shape) const {
@@ -97,7 +103,7 @@ size_t CudaEngine::ScratchBytes(const ScratchShape& shape) const {
   if (!shape.integer) return static_cast<size_t>(shape.largest_weight) * sizeof(float);
   const int64_t codes = std::max(shape.largest_weight, shape.tokens * shape.widest);
   const int64_t factors = kFactorBytes * (std::max(shape.tokens, shape.widest) + kAlignment);
-  const int64_t partials = (shape.tokens / 64 + 1) * shape.widest * 4;
+  const int64_t partials = (shape.tokens / 32 + 1) * shape.widest * 4;
   const int64_t staging = 4 * ((int64_t{1} << 22) + shape.widest);
   const int64_t wide = shape.widest > 24576 ? int64_t{32} * multiprocessors_ * shape.widest : 0;
   return static_cast<size_t>(std::max({codes + kAlignment + factors, partials, staging, wide}));

@@ -43,6 +43,9 @@ class CudaEngine final : public Engine {
   void QuantizeOutputGradientTransposed(const Matrix& dy, const float* fold, Rounding rounding,
                                         const RandomStream& random, const StepState* step,
                                         const Operand& out) override;
+  void QuantizeOutputGradients(const Matrix& dy, Rounding rounding, const StepState* step,
+                               const OutputGradientOperand& rows,
+                               const OutputGradientOperand& columns) override;
   void EncodeWeight(const float* values, const Weight& out) override;
   void DecodeWeight(const Weight& w, int64_t row_begin, int64_t row_count, float* values) override;
 
@@ -85,7 +88,7 @@ class CudaEngine final : public Engine {
                             const float* loss_weight, const float* row_max,
                             const float* row_sum) override;
 
-  void EncodeGradient(float* values, Rounding rounding, const RandomStream& random,
+  void EncodeGradient(const Matrix& values, Rounding rounding, const RandomStream& random,
                       const StepState* step, const Gradient& out) override;
   void AccumulateGradient(const Gradient& gradient, float* values) override;
   void AddSquareSum(const Gradient& gradient, StepState* step) override;

@@ -1,46 +1,48 @@
 #include "kernels/cuda/engine.h"
-#include "kernels/cuda/philox.cuh"
-#include "kernels/cuda/row.cuh"
+#include "kernels/cuda/quantize_gradient.cuh"
 
 namespace qft::cuda {
 namespace {
 
 constexpr int kSumThreads = 1024;
+constexpr int kSumRows = kRowThreads / 32;  // whose squares a block sums
 
-// values [rows, cols] -> codes with a scale a row; critical features are moved out of `values`. A
-// block a row, whose values come from the cache when they are read again.
-template <bool kStochastic, bool kWhole>
-__global__ void __launch_bounds__(kRowThreads)
-    EncodeGradientKernel(float* values, RoundKeys keys, int64_t row_offset, const StepState* step,
-                         Gradient out) {
-  const int64_t row = blockIdx.x;
-  float* x = values + row * out.cols;
-  for (int i = threadIdx.x; i < out.critical.count; i += kRowThreads) {
-    float& value = x[out.critical.columns[i]];
-    out.critical.values[row * out.critical.count + i] = value;
-    value = 0.0f;
+// Critical features of a row are moved out of it, and are zero there afterwards.
+template <typename T>
+__device__ void TakeCritical(const CriticalFeatures& critical, int64_t row, T* values) {
+  for (int i = threadIdx.x; i < critical.count; i += blockDim.x) {
+    T& value = values[critical.columns[i]];
+    critical.values[row * critical.count + i] = ToFloat(value);
+    value = FromFloat<T>(0.0f);
   }
+}
+
+// values [rows, cols] -> codes with a scale a row. A block a row, whose critical features must be
+// out of it before it is read.
+template <bool kStochastic, typename Layout, typename T>
+__global__ void __launch_bounds__(Layout::kThreads, Layout::kBlocks)
+    EncodeGradientKernel(T* values, const __grid_constant__ GradientRandom random,
+                         const __grid_constant__ Gradient out) {
+  const int64_t row = blockIdx.x;
+  const Operand codes{out.data, out.grid, DType::kI8, out.rows, out.cols};
+  T* x = values + row * out.cols;
+  TakeCritical(out.critical, row, x);
   __syncthreads();
+  typename Layout::Values v;
+  Layout::Load(x, out.cols, v);
   float largest = 0.0f;
-#pragma unroll 2
-  for (int64_t c = threadIdx.x * kVector; c < out.cols; c += kRowThreads * kVector) {
-    float v[kVector];
-    LoadVector8<kWhole>(x, c, out.cols, v);
 #pragma unroll
-    for (int i = 0; i < kVector; ++i) largest = LargerMagnitude(largest, v[i]);
+  for (int i = 0; i < Layout::kVectors * kVector; ++i) {
+    largest = LargerMagnitude(largest, v[i / kVector][i % kVector]);
   }
   const RowScale scale = MakeRowScale(LargestOfBlock(__float_as_int(largest)), 127.0f);
   if (threadIdx.x == 0) out.grid[row] = scale.scale;
-  const RandomRow random(keys, row_offset + row, out.cols, step);
-  int8_t* codes = static_cast<int8_t*>(out.data) + row * out.cols;
-  for (int64_t c = threadIdx.x * kVector; c < out.cols; c += kRowThreads * kVector) {
-    float v[kVector];
-    LoadVector8<kWhole>(x, c, out.cols, v);
+  const RandomRow bits(random.keys, random.row_offset + row, out.cols, random.step);
 #pragma unroll
-    for (int i = 0; i < kVector; ++i) v[i] = v[i] * scale.inverse;  // 0 where the scale is
-    PhiloxBlock bits{};
-    if (kStochastic) bits = random.At(keys, c);
-    StoreCodes8(codes, c, out.cols, PackCodes8<kStochastic>(v, bits));
+  for (int i = 0; i < Layout::kVectors; ++i) {
+    const int64_t c = Layout::Column(i);
+    if (c >= out.cols) continue;
+    StoreRounded8<kStochastic>(v[i], scale.inverse, bits, random.keys, row, c, codes);
   }
 }
 
@@ -76,19 +78,19 @@ __global__ void __launch_bounds__(kRowThreads)
 
 __device__ double SquareSumOfValues(const float* values, int64_t cols) {
   double sum = 0;
-  for (int64_t c = threadIdx.x; c < cols; c += kRowThreads) {
+  for (int64_t c = threadIdx.x % 32; c < cols; c += 32) {
     const auto value = static_cast<double>(values[c]);
     sum += value * value;
   }
-  return BlockReduce(sum, AddValues());
+  return WarpReduce(sum, AddValues());
 }
 
-// Of this thread's codes of a row: at most cols / 256 squares of 127.
+// Of this lane's codes of a row: at most cols / 32 squares of 127.
 __device__ int SquareSumOfCodes(const int8_t* codes, int64_t cols) {
   constexpr int kBytes = 16;
   int sum = 0;
-#pragma unroll 2
-  for (int64_t c = threadIdx.x * kBytes; c < cols; c += kRowThreads * kBytes) {
+#pragma unroll 8
+  for (int64_t c = threadIdx.x % 32 * kBytes; c < cols; c += 32 * kBytes) {
     const int8_t* p = codes + c;
     if (c + kBytes <= cols && reinterpret_cast<uintptr_t>(p) % kBytes == 0) {
       const int4 words = *reinterpret_cast<const int4*>(p);
@@ -101,23 +103,24 @@ __device__ int SquareSumOfCodes(const int8_t* codes, int64_t cols) {
   return sum;
 }
 
-// row_sums [rows]: of squares. A block a row.
+// row_sums [rows]: of squares. A warp a row.
 __global__ void __launch_bounds__(kRowThreads)
     RowSquareSumKernel(Gradient gradient, double* row_sums) {
-  const int64_t row = blockIdx.x;
+  const int64_t row = int64_t{blockIdx.x} * kSumRows + threadIdx.x / 32;
+  if (row >= gradient.rows) return;
   const int64_t offset = row * gradient.cols;
   if (gradient.dtype == DType::kF32) {
     const double sum =
         SquareSumOfValues(static_cast<const float*>(gradient.data) + offset, gradient.cols);
-    if (threadIdx.x == 0) row_sums[row] = sum;
+    if (threadIdx.x % 32 == 0) row_sums[row] = sum;
     return;
   }
   const int8_t* codes = static_cast<const int8_t*>(gradient.data) + offset;
   const int sum = SquareSumOfCodes(codes, gradient.cols);
-  const long long total = BlockReduce(static_cast<long long>(sum), AddValues());
+  const long long total = WarpReduce(static_cast<long long>(sum), AddValues());
   const double critical = SquareSumOfValues(
       gradient.critical.values + row * gradient.critical.count, gradient.critical.count);
-  if (threadIdx.x != 0) return;
+  if (threadIdx.x % 32 != 0) return;
   const auto grid = static_cast<double>(gradient.grid[row]);
   row_sums[row] = grid * grid * static_cast<double>(total) + critical;
 }
@@ -146,20 +149,25 @@ __global__ void SetClipFactorKernel(float max_norm, double square_sum_override, 
 
 }  // namespace
 
-void CudaEngine::EncodeGradient(float* values, Rounding rounding, const RandomStream& random,
+void CudaEngine::EncodeGradient(const Matrix& values, Rounding rounding, const RandomStream& random,
                                 const StepState* step, const Gradient& out) {
   if (!SupportsDType(out.dtype) || out.rows == 0) return;
   if (out.dtype == DType::kF32) {
+    if (values.dtype != DType::kF32) return Fail("a gradient in fp32 needs values in fp32");
     const size_t bytes = static_cast<size_t>(out.rows * out.cols) * sizeof(float);
-    Check(cudaMemcpyAsync(out.data, values, bytes, cudaMemcpyDeviceToDevice, stream_),
+    Check(cudaMemcpyAsync(out.data, values.data, bytes, cudaMemcpyDeviceToDevice, stream_),
           "copying a gradient");
     return;
   }
-  const RoundKeys keys = MakeRoundKeys(random.key);
-  WithFlag(rounding == Rounding::kStochastic, [&](auto stochastic) {
-    WithFlag(WholeVectors(values, out.cols), [&](auto whole) {
-      EncodeGradientKernel<stochastic.value, whole.value>
-          <<<out.rows, kRowThreads, 0, stream_>>>(values, keys, random.row_offset, step, out);
+  if (out.cols > kMostRowColumns) return Fail(kRowTooWide);
+  const GradientRandom bits{MakeRoundKeys(random.key), random.row_offset, step};
+  WithElements(values, [&](auto* data) {
+    WithFlag(rounding == Rounding::kStochastic, [&](auto stochastic) {
+      WithRowLayout(out.cols, WholeVectors(data, out.cols), [&](auto layout) {
+        using Layout = decltype(layout);
+        EncodeGradientKernel<stochastic.value, Layout>
+            <<<out.rows, Layout::kThreads, 0, stream_>>>(data, bits, out);
+      });
     });
   });
   CheckLaunch("encoding a gradient");
@@ -176,7 +184,8 @@ void CudaEngine::AddSquareSum(const Gradient& gradient, StepState* step) {
   auto* row_sums =
       static_cast<double*>(Scratch(static_cast<size_t>(gradient.rows) * sizeof(double)));
   if (row_sums == nullptr) return;
-  RowSquareSumKernel<<<gradient.rows, kRowThreads, 0, stream_>>>(gradient, row_sums);
+  const auto blocks = static_cast<unsigned>(CeilDivide(gradient.rows, kSumRows));
+  RowSquareSumKernel<<<blocks, kRowThreads, 0, stream_>>>(gradient, row_sums);
   AddSquareSumKernel<<<1, kSumThreads, 0, stream_>>>(row_sums, gradient.rows, step);
   CheckLaunch("summing squares");
 }

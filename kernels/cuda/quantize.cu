@@ -1,65 +1,49 @@
 #include "kernels/cuda/engine.h"
-#include "kernels/cuda/philox.cuh"
-#include "kernels/cuda/row.cuh"
+#include "kernels/cuda/quantize_gradient.cuh"
 
 namespace qft::cuda {
 namespace {
 
-// x [R, C] -> out. A block a row.
-template <typename T>
-__global__ void __launch_bounds__(kRowThreads) QuantizeRowsKernel(const T* x, Operand out) {
-  const int64_t row = blockIdx.x;
-  const T* values = x + row * out.cols;
-  QuantizeOperandRow(row, out,
-                     [&](int64_t c, float(&v)[kVector]) { Load8(values, c, out.cols, v); });
-}
-
-struct Folded {
-  const float* fold;  // one factor a column; nullptr: ones
-  RoundKeys keys;
-  int64_t row_offset;
-  const StepState* step;  // nullptr: step 0
-};
-
-template <bool kWhole, typename T>
-__device__ void LoadFolded(const T* row, const float* fold, int64_t c, int64_t cols,
-                           float (&v)[kVector]) {
-  LoadVector8<kWhole>(row, c, cols, v);
-  if (fold == nullptr) return;
-  float factor[kVector];
-  LoadVector8<kWhole>(fold, c, cols, factor);
-#pragma unroll
-  for (int i = 0; i < kVector; ++i) v[i] = v[i] * factor[i];
-}
-
-// dy [T, N] -> codes with a scale a token. A block a token, whose values come from the cache when
-// they are read again.
-template <bool kStochastic, bool kWhole, typename T>
-__global__ void __launch_bounds__(kRowThreads)
-    QuantizeOutputGradientKernel(const T* dy, Folded folded, Operand out) {
-  const int64_t row = blockIdx.x;
-  const T* values = dy + row * out.cols;
-  float largest = 0.0f;
-#pragma unroll 2
-  for (int64_t c = threadIdx.x * kVector; c < out.cols; c += kRowThreads * kVector) {
-    float v[kVector];
-    LoadFolded<kWhole>(values, folded.fold, c, out.cols, v);
-#pragma unroll
-    for (int i = 0; i < kVector; ++i) largest = LargerMagnitude(largest, v[i]);
+// x [rows, C] -> out.
+template <typename Layout, typename T>
+__global__ void __launch_bounds__(Layout::kThreads, Layout::kBlocks)
+    QuantizeRowsKernel(const T* x, int64_t rows, const __grid_constant__ Operand out) {
+  const OperandRows<Layout> writer(out);
+  int turn = 0;
+  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x, ++turn) {
+    typename Layout::Values v;
+    Layout::Load(x + row * out.cols, out.cols, v);
+    writer.Write(row, turn, v);
   }
-  const RowScale scale = MakeRowScale(LargestOfBlock(__float_as_int(largest)), 127.0f);
-  if (threadIdx.x == 0) out.scales[row] = scale.scale;
-  const RandomRow random(folded.keys, folded.row_offset + row, out.cols, folded.step);
-#pragma unroll 2
-  for (int64_t c = threadIdx.x * kVector; c < out.cols; c += kRowThreads * kVector) {
-    float v[kVector];
-    LoadFolded<kWhole>(values, folded.fold, c, out.cols, v);
+}
+
+// dy [rows, N] -> codes with a scale a token.
+template <bool kStochastic, typename Layout, typename T>
+__global__ void __launch_bounds__(Layout::kThreads, Layout::kBlocks)
+    QuantizeOutputGradientKernel(const T* dy, const float* fold, int64_t rows,
+                                 const __grid_constant__ GradientRandom random,
+                                 const __grid_constant__ Operand out) {
+  int turn = 0;
+  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x, ++turn) {
+    typename Layout::Values v;
+    Layout::Load(dy + row * out.cols, out.cols, v);
+    float largest = 0.0f;
 #pragma unroll
-    for (int i = 0; i < kVector; ++i) v[i] = v[i] * scale.inverse;  // 0 where the scale is
-    PhiloxBlock bits{};
-    if (kStochastic) bits = random.At(folded.keys, c);
-    StoreCodes8(static_cast<int8_t*>(out.data) + row * out.cols, c, out.cols,
-                PackCodes8<kStochastic>(v, bits));
+    for (int i = 0; i < Layout::kVectors; ++i) {
+      const int64_t c = Layout::Column(i);
+      if (c < out.cols) Fold8<Layout::kWhole>(fold, c, out.cols, v[i]);
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) largest = LargerMagnitude(largest, v[i][j]);
+    }
+    const RowScale scale = MakeRowScale(LargestInTurn(__float_as_int(largest), turn), 127.0f);
+    if (threadIdx.x == 0) out.scales[row] = scale.scale;
+    const RandomRow bits(random.keys, random.row_offset + row, out.cols, random.step);
+#pragma unroll
+    for (int i = 0; i < Layout::kVectors; ++i) {
+      const int64_t c = Layout::Column(i);
+      if (c >= out.cols) continue;
+      StoreRounded8<kStochastic>(v[i], scale.inverse, bits, random.keys, row, c, out);
+    }
   }
 }
 
@@ -70,7 +54,8 @@ __global__ void __launch_bounds__(kRowThreads)
   const int64_t offset = blockIdx.x * cols;
   for (int64_t c = threadIdx.x * kVector; c < cols; c += kRowThreads * kVector) {
     float v[kVector];
-    LoadFolded<false>(dy + offset, fold, c, cols, v);
+    Load8(dy + offset, c, cols, v);
+    Fold8<false>(fold, c, cols, v);
     Store8(out + offset, c, cols, v);
   }
 }
@@ -79,8 +64,15 @@ __global__ void __launch_bounds__(kRowThreads)
 
 void CudaEngine::QuantizeRows(const Matrix& x, const Operand& out) {
   if (!SupportsDType(out.dtype) || x.rows == 0) return;
-  WithElements(
-      x, [&](auto* data) { QuantizeRowsKernel<<<x.rows, kRowThreads, 0, stream_>>>(data, out); });
+  if (x.cols > kMostRowColumns) return Fail(kRowTooWide);
+  WithElements(x, [&](auto* data) {
+    WithRowLayout(x.cols, WholeVectors(data, x.cols), [&](auto layout) {
+      using Layout = decltype(layout);
+      QuantizeRowsKernel<Layout>
+          <<<RowBlocks<Layout>(x.rows, multiprocessors_), Layout::kThreads, 0, stream_>>>(
+              data, x.rows, out);
+    });
+  });
   CheckLaunch("quantising rows");
 }
 
@@ -88,7 +80,8 @@ void CudaEngine::QuantizeOutputGradient(const Matrix& dy, const float* fold, Rou
                                         const RandomStream& random, const StepState* step,
                                         const Operand& out) {
   if (!SupportsDType(out.dtype) || dy.rows == 0) return;
-  const Folded folded{fold, MakeRoundKeys(random.key), random.row_offset, step};
+  if (dy.cols > kMostRowColumns) return Fail(kRowTooWide);
+  const GradientRandom bits{MakeRoundKeys(random.key), random.row_offset, step};
   WithElements(dy, [&](auto* data) {
     if (out.dtype == DType::kF32) {
       FoldOutputGradientKernel<<<dy.rows, kRowThreads, 0, stream_>>>(data, fold, dy.cols,
@@ -96,9 +89,12 @@ void CudaEngine::QuantizeOutputGradient(const Matrix& dy, const float* fold, Rou
       return;
     }
     WithFlag(rounding == Rounding::kStochastic, [&](auto stochastic) {
-      WithFlag(WholeVectors(data, dy.cols) && WholeVectors(fold, dy.cols), [&](auto whole) {
-        QuantizeOutputGradientKernel<stochastic.value, whole.value>
-            <<<dy.rows, kRowThreads, 0, stream_>>>(data, folded, out);
+      const bool whole = WholeVectors(data, dy.cols) && WholeVectors(fold, dy.cols);
+      WithRowLayout(dy.cols, whole, [&](auto layout) {
+        using Layout = decltype(layout);
+        QuantizeOutputGradientKernel<stochastic.value, Layout>
+            <<<RowBlocks<Layout>(dy.rows, multiprocessors_), Layout::kThreads, 0, stream_>>>(
+                data, fold, dy.rows, bits, out);
       });
     });
   });

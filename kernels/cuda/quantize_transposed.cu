@@ -1,6 +1,5 @@
 #include "kernels/cuda/engine.h"
-#include "kernels/cuda/philox.cuh"
-#include "kernels/cuda/row.cuh"
+#include "kernels/cuda/quantize_gradient.cuh"
 
 namespace qft::cuda {
 namespace {
@@ -79,12 +78,6 @@ __global__ void __launch_bounds__(kRowThreads) ColumnLargestKernel(Source<T> dy,
   atomicMax(largest + first_col + threadIdx.x, __float_as_int(most));
 }
 
-struct Random {
-  RoundKeys keys;
-  int64_t row_offset;
-  const StepState* step;  // nullptr: step 0
-};
-
 // inverses [kTileCols] in shared memory of the columns from first_col on, 0 where all codes are;
 // their scales are written by the blocks of the first rows.
 __device__ void MakeInverses(const int32_t* largest, int64_t first_col, int64_t cols, bool first,
@@ -103,7 +96,8 @@ __device__ void MakeInverses(const int32_t* largest, int64_t first_col, int64_t 
 // first: the cache has them yet from the search for the largest.
 template <bool kStochastic, bool kWhole, typename T>
 __global__ void __launch_bounds__(kRowThreads)
-    QuantizeTransposedKernel(Source<T> dy, const int32_t* largest, Random random, float* scales,
+    QuantizeTransposedKernel(Source<T> dy, const int32_t* largest,
+                             const __grid_constant__ GradientRandom random, float* scales,
                              int8_t* out) {
   __shared__ uint32_t tile[kTileCols * kTileStride / 4];
   __shared__ float inverses[kTileCols];
@@ -183,6 +177,22 @@ dim3 Tiles(int64_t cols, int64_t rows, int64_t tile_cols, int64_t tile_rows) {
 
 }  // namespace
 
+void LaunchQuantizeTransposed(const Matrix& dy, const float* fold, const int32_t* largest,
+                              Rounding rounding, const GradientRandom& random, const Operand& out,
+                              cudaStream_t stream) {
+  WithElements(dy, [&](auto* data) {
+    using T = std::remove_reference_t<decltype(*data)>;
+    WithFlag(WholeVectors(data, dy.cols), [&](auto whole) {
+      WithFlag(rounding == Rounding::kStochastic, [&](auto stochastic) {
+        QuantizeTransposedKernel<stochastic.value, whole.value>
+            <<<Tiles(dy.cols, dy.rows, kTileCols, kTileRows), kRowThreads, 0, stream>>>(
+                Source<T>{data, fold, dy.rows, dy.cols}, largest, random, out.scales,
+                static_cast<int8_t*>(out.data));
+      });
+    });
+  });
+}
+
 void CudaEngine::QuantizeOutputGradientTransposed(const Matrix& dy, const float* fold,
                                                   Rounding rounding, const RandomStream& random,
                                                   const StepState* step, const Operand& out) {
@@ -198,21 +208,16 @@ void CudaEngine::QuantizeOutputGradientTransposed(const Matrix& dy, const float*
   auto* largest = static_cast<int32_t*>(Scratch(static_cast<size_t>(dy.cols) * sizeof(int32_t)));
   if (largest == nullptr) return;
   Fill(largest, 0, static_cast<size_t>(dy.cols) * sizeof(int32_t));
-  const Random bits{MakeRoundKeys(random.key), random.row_offset, step};
   WithElements(dy, [&](auto* data) {
     using T = std::remove_reference_t<decltype(*data)>;
-    const Source<T> source{data, fold, dy.rows, dy.cols};
     WithFlag(WholeVectors(data, dy.cols), [&](auto whole) {
       ColumnLargestKernel<whole.value>
-          <<<Tiles(dy.cols, dy.rows, kMaxCols, kMaxRows), kRowThreads, 0, stream_>>>(source,
-                                                                                     largest);
-      WithFlag(rounding == Rounding::kStochastic, [&](auto stochastic) {
-        QuantizeTransposedKernel<stochastic.value, whole.value>
-            <<<Tiles(dy.cols, dy.rows, kTileCols, kTileRows), kRowThreads, 0, stream_>>>(
-                source, largest, bits, out.scales, static_cast<int8_t*>(out.data));
-      });
+          <<<Tiles(dy.cols, dy.rows, kMaxCols, kMaxRows), kRowThreads, 0, stream_>>>(
+              Source<T>{data, fold, dy.rows, dy.cols}, largest);
     });
   });
+  LaunchQuantizeTransposed(dy, fold, largest, rounding,
+                           {MakeRoundKeys(random.key), random.row_offset, step}, out, stream_);
   CheckLaunch("quantising a transposed output gradient");
 }
 

@@ -4,87 +4,98 @@
 namespace qft::cuda {
 namespace {
 
-// Tokens whose weight gradient is summed before the sums are; part of the numerics.
-constexpr int64_t kTokenBlock = 64;
-constexpr int kPartialThreads = 64;
+// Tokens whose part of the weight gradient a block sums.
+constexpr int64_t kTokenBlock = 32;
 
-// x [T, K] -> y, rstd [T]. A block a token.
-template <typename T>
-__global__ void __launch_bounds__(kRowThreads)
-    RmsNormForwardKernel(const T* x, const float* weight, float epsilon, Operand y, float* rstd) {
-  const int64_t row = blockIdx.x;
-  const T* values = x + row * y.cols;
-  float sum = 0;
-  for (int64_t c = threadIdx.x * kVector; c < y.cols; c += kRowThreads * kVector) {
-    float v[kVector];
-    Load8(values, c, y.cols, v);
+// x [rows, K] -> y, rstd [rows].
+template <typename Layout, typename T>
+__global__ void __launch_bounds__(Layout::kThreads, Layout::kBlocks)
+    RmsNormForwardKernel(const T* x, const float* weight, float epsilon, int64_t rows,
+                         const __grid_constant__ Operand y, float* rstd) {
+  const OperandRows<Layout> writer(y);
+  int turn = 0;
+  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x, ++turn) {
+    typename Layout::Values v, w;
+    Layout::Load(x + row * y.cols, y.cols, v);
+    Layout::Load(weight, y.cols, w);
+    float sum = 0.0f;
 #pragma unroll
-    for (int i = 0; i < kVector; ++i) sum = __fmaf_rn(v[i], v[i], sum);
-  }
-  const float mean = __fdiv_rn(BlockReduce(sum, AddValues()), static_cast<float>(y.cols));
-  const float r = __fdiv_rn(1.0f, __fsqrt_rn(mean + epsilon));
-  if (threadIdx.x == 0) rstd[row] = r;
-  QuantizeOperandRow(row, y, [&](int64_t c, float(&v)[kVector]) {
-    float w[kVector];
-    Load8(values, c, y.cols, v);
-    Load8(weight, c, y.cols, w);
-#pragma unroll
-    for (int i = 0; i < kVector; ++i) v[i] = v[i] * r * w[i];
-  });
-}
-
-// dx [T, K] += gradient through the norm. A block a token.
-template <typename TX, typename TY, typename TD>
-__global__ void __launch_bounds__(kRowThreads)
-    RmsNormBackwardKernel(const TX* x, const float* weight, const float* rstd, const TY* dy, TD* dx,
-                          int64_t cols) {
-  const int64_t offset = blockIdx.x * cols;
-  float sum = 0;
-  for (int64_t c = threadIdx.x * kVector; c < cols; c += kRowThreads * kVector) {
-    float v[kVector], w[kVector], g[kVector];
-    Load8(x + offset, c, cols, v);
-    Load8(weight, c, cols, w);
-    Load8(dy + offset, c, cols, g);
-#pragma unroll
-    for (int i = 0; i < kVector; ++i) sum = __fmaf_rn(g[i] * w[i], v[i], sum);
-  }
-  const float mean = __fdiv_rn(BlockReduce(sum, AddValues()), static_cast<float>(cols));
-  const float r = rstd[blockIdx.x];
-  const float coefficient = r * r * r * mean;
-  for (int64_t c = threadIdx.x * kVector; c < cols; c += kRowThreads * kVector) {
-    float v[kVector], w[kVector], g[kVector], d[kVector];
-    Load8(x + offset, c, cols, v);
-    Load8(weight, c, cols, w);
-    Load8(dy + offset, c, cols, g);
-    Load8(dx + offset, c, cols, d);
-#pragma unroll
-    for (int i = 0; i < kVector; ++i) {
-      d[i] = d[i] + __fmaf_rn(g[i] * w[i], r, v[i] * -coefficient);
+    for (int i = 0; i < Layout::kVectors * kVector; ++i) {
+      const float value = v[i / kVector][i % kVector];
+      sum = __fmaf_rn(value, value, sum);
     }
-    Store8(dx + offset, c, cols, d);
+    const float mean = __fdiv_rn(SumInTurn(sum, turn), static_cast<float>(y.cols));
+    const float r = __fdiv_rn(1.0f, __fsqrt_rn(mean + epsilon));
+    if (threadIdx.x == 0) rstd[row] = r;
+#pragma unroll
+    for (int i = 0; i < Layout::kVectors * kVector; ++i) {
+      float& value = v[i / kVector][i % kVector];
+      value = value * r * w[i / kVector][i % kVector];
+    }
+    writer.Write(row, turn, v);
   }
 }
 
-// partial [blocks of tokens, K]: sums of dy * x * rstd. A thread eight columns.
-template <typename TX, typename TY>
-__global__ void __launch_bounds__(kPartialThreads)
-    WeightPartialsKernel(const TX* x, const float* rstd, const TY* dy, int64_t rows, int64_t cols,
-                         float* partial) {
-  const int64_t c = (int64_t{blockIdx.x} * kPartialThreads + threadIdx.x) * kVector;
-  if (c >= cols) return;
-  const int64_t begin = blockIdx.y * kTokenBlock;
-  const int64_t end = Smaller(rows, begin + kTokenBlock);
-  float sum[kVector] = {};
-#pragma unroll 4
-  for (int64_t t = begin; t < end; ++t) {
-    float v[kVector], g[kVector];
-    Load8(x + t * cols, c, cols, v);
-    Load8(dy + t * cols, c, cols, g);
-    const float r = rstd[t];
+struct BackwardShape {
+  int64_t rows;
+  int64_t cols;
+};
+
+// dx [rows, K] += gradient through the norm; partial [blocks, K] (or nullptr): sums of dy * x *
+// rstd. A block kTokenBlock tokens.
+template <typename Layout, typename TX, typename TY, typename TD>
+__global__ void __launch_bounds__(Layout::kThreads, Layout::kBlocks)
+    RmsNormBackwardKernel(BackwardShape shape, const TX* x, const float* weight, const float* rstd,
+                          const TY* dy, TD* dx, float* partial) {
+  const int64_t begin = blockIdx.x * kTokenBlock;
+  const int64_t end = Smaller(shape.rows, begin + kTokenBlock);
+  typename Layout::Values weight_sum = {};
+  int turn = 0;
+  for (int64_t row = begin; row < end; ++row, ++turn) {
+    const int64_t offset = row * shape.cols;
+    typename Layout::Values v, w, g;
+    Layout::Load(x + offset, shape.cols, v);
+    Layout::Load(dy + offset, shape.cols, g);
+    Layout::Load(weight, shape.cols, w);
+    const float r = rstd[row];
+    float sum = 0.0f;
 #pragma unroll
-    for (int i = 0; i < kVector; ++i) sum[i] = __fmaf_rn(g[i], v[i] * r, sum[i]);
+    for (int n = 0; n < Layout::kVectors * kVector; ++n) {
+      const int i = n / kVector, j = n % kVector;
+      weight_sum[i][j] = __fmaf_rn(g[i][j], v[i][j] * r, weight_sum[i][j]);
+      g[i][j] = g[i][j] * w[i][j];
+      sum = __fmaf_rn(g[i][j], v[i][j], sum);
+    }
+    const float mean = __fdiv_rn(SumInTurn(sum, turn), static_cast<float>(shape.cols));
+    const float coefficient = r * r * r * mean;
+#pragma unroll
+    for (int i = 0; i < Layout::kVectors; ++i) {
+      if (Layout::Column(i) >= shape.cols) continue;
+      float d[kVector];
+      LoadVector8<Layout::kWhole>(dx + offset, Layout::Column(i), shape.cols, d);
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) {
+        d[j] = d[j] + __fmaf_rn(g[i][j], r, v[i][j] * -coefficient);
+      }
+      Store8(dx + offset, Layout::Column(i), shape.cols, d);
+    }
   }
-  Store8(partial + blockIdx.y * cols, c, cols, sum);
+  if (partial == nullptr) return;
+#pragma unroll
+  for (int i = 0; i < Layout::kVectors; ++i) {
+    if (Layout::Column(i) >= shape.cols) continue;
+    Store8(partial + blockIdx.x * shape.cols, Layout::Column(i), shape.cols, weight_sum[i]);
+  }
+}
+
+// Fewer columns a thread than WithRowLayout gives, for a kernel that holds five rows.
+template <typename F>
+void WithThinLayout(int64_t cols, bool whole, F f) {
+  if (!whole) return f(RowLayout<1024, 8, false>());
+  if (cols <= 256 * kVector) return f(RowLayout<256, 1, true>());
+  if (cols <= 512 * kVector) return f(RowLayout<512, 1, true>());
+  if (cols <= 1024 * kVector) return f(RowLayout<1024, 1, true>());
+  f(RowLayout<1024, 8, true>());
 }
 
 __global__ void __launch_bounds__(kRowThreads)
@@ -92,6 +103,7 @@ __global__ void __launch_bounds__(kRowThreads)
   const int64_t c = int64_t{blockIdx.x} * kRowThreads + threadIdx.x;
   if (c >= cols) return;
   float sum = dweight[c];
+#pragma unroll 8
   for (int64_t block = 0; block < blocks; ++block) sum += partial[block * cols + c];
   dweight[c] = sum;
 }
@@ -101,8 +113,15 @@ __global__ void __launch_bounds__(kRowThreads)
 void CudaEngine::RmsNormForward(const Matrix& x, const float* weight, float epsilon,
                                 const Operand& y, float* rstd) {
   if (!SupportsDType(y.dtype) || x.rows == 0) return;
+  if (x.cols > kMostRowColumns) return Fail(kRowTooWide);
   WithElements(x, [&](auto* data) {
-    RmsNormForwardKernel<<<x.rows, kRowThreads, 0, stream_>>>(data, weight, epsilon, y, rstd);
+    const bool whole = WholeVectors(data, x.cols) && WholeVectors(weight, x.cols);
+    WithRowLayout(x.cols, whole, [&](auto layout) {
+      using Layout = decltype(layout);
+      RmsNormForwardKernel<Layout>
+          <<<RowBlocks<Layout>(x.rows, multiprocessors_), Layout::kThreads, 0, stream_>>>(
+              data, weight, epsilon, x.rows, y, rstd);
+    });
   });
   CheckLaunch("norm");
 }
@@ -110,27 +129,31 @@ void CudaEngine::RmsNormForward(const Matrix& x, const float* weight, float epsi
 void CudaEngine::RmsNormBackward(const Matrix& x, const float* weight, const float* rstd,
                                  const Matrix& dy, const Matrix& dx, float* dweight) {
   if (x.rows == 0) return;
+  if (x.cols > kMostRowColumns) return Fail(kRowTooWide);
   const int64_t blocks = CeilDivide(x.rows, kTokenBlock);
   float* partial = nullptr;
   if (dweight != nullptr) {
     partial = static_cast<float*>(Scratch(static_cast<size_t>(blocks * x.cols) * sizeof(float)));
     if (partial == nullptr) return;
   }
-  const auto columns = static_cast<unsigned>(CeilDivide(x.cols, kRowThreads));
   WithElements(x, [&](auto* x_data) {
     WithElements(dy, [&](auto* dy_data) {
-      if (dweight != nullptr) {
-        const auto eights = static_cast<unsigned>(CeilDivide(x.cols, kPartialThreads * kVector));
-        WeightPartialsKernel<<<dim3(eights, static_cast<unsigned>(blocks)), kPartialThreads, 0,
-                               stream_>>>(x_data, rstd, dy_data, x.rows, x.cols, partial);
-        SumPartialsKernel<<<columns, kRowThreads, 0, stream_>>>(partial, blocks, x.cols, dweight);
-      }
       WithElements(dx, [&](auto* dx_data) {
-        RmsNormBackwardKernel<<<x.rows, kRowThreads, 0, stream_>>>(x_data, weight, rstd, dy_data,
-                                                                   dx_data, x.cols);
+        const bool whole = WholeVectors(x_data, x.cols) && WholeVectors(weight, x.cols) &&
+                           WholeVectors(dy_data, x.cols) && WholeVectors(dx_data, x.cols);
+        WithThinLayout(x.cols, whole, [&](auto layout) {
+          using Layout = decltype(layout);
+          RmsNormBackwardKernel<Layout>
+              <<<static_cast<unsigned>(blocks), Layout::kThreads, 0, stream_>>>(
+                  {x.rows, x.cols}, x_data, weight, rstd, dy_data, dx_data, partial);
+        });
       });
     });
   });
+  if (dweight != nullptr) {
+    const auto columns = static_cast<unsigned>(CeilDivide(x.cols, kRowThreads));
+    SumPartialsKernel<<<columns, kRowThreads, 0, stream_>>>(partial, blocks, x.cols, dweight);
+  }
   CheckLaunch("norm backward");
 }
 

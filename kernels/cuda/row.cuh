@@ -1,5 +1,4 @@
-// Rows that become operands: which columns are critical, and quantising what a row's largest
-// magnitude is known of. A block of kRowThreads works on one row.
+// Rows that become codes: which columns are critical, and rows held in registers.
 #pragma once
 
 #include "kernels/cuda/device.cuh"
@@ -41,33 +40,6 @@ __device__ inline uint32_t CriticalMask(const CriticalColumns& columns, int64_t 
   return mask;
 }
 
-// Writes eight codes from column c on, and second terms where the operand has them. Critical
-// columns get code 0 and their value apart.
-__device__ inline void StoreOperand8(const float (&v)[kVector], int64_t row, int64_t c,
-                                     const RowScale& scale, uint32_t critical_mask,
-                                     const CriticalColumns& columns, const Operand& out) {
-  int codes[kVector];
-  int second[kVector];
-#pragma unroll
-  for (int i = 0; i < kVector; ++i) {
-    const bool critical = (critical_mask >> i & 1) != 0;
-    const float scaled = scale.zero || critical ? 0.0f : v[i] * scale.inverse;
-    codes[i] = RoundToInt(fmaxf(fminf(scaled, 127.0f), -127.0f));
-    const float rest = (scaled - static_cast<float>(codes[i])) * 256.0f;
-    second[i] = RoundToInt(fmaxf(fminf(rest, 127.0f), -127.0f));
-  }
-  Store8(static_cast<int8_t*>(out.data) + row * out.cols, c, out.cols, codes);
-  if (out.second != nullptr) Store8(out.second + row * out.cols, c, out.cols, second);
-  if (critical_mask == 0) return;
-  for (int j = 0; j < columns.count; ++j) {
-    const int64_t offset = columns.column[j] - c;
-#pragma unroll
-    for (int i = 0; i < kVector; ++i) {
-      if (offset == i) out.critical.values[row * columns.count + j] = v[i];
-    }
-  }
-}
-
 // Largest magnitude bits among those not masked, and not below `largest`.
 __device__ inline int32_t LargestMagnitude(const float (&v)[kVector], uint32_t mask,
                                            int32_t largest) {
@@ -79,33 +51,132 @@ __device__ inline int32_t LargestMagnitude(const float (&v)[kVector], uint32_t m
   return largest;
 }
 
-// Quantises row `row` of `out`, kI8 or kF32, from load(c, v): eight values from column c on, the
-// same each time it is asked, zeros behind the end.
-template <typename LoadFn>
-__device__ inline void QuantizeOperandRow(int64_t row, const Operand& out, LoadFn load) {
-  __shared__ CriticalColumns columns;
-  if (out.dtype == DType::kF32) {
-    for (int64_t c = threadIdx.x * kVector; c < out.cols; c += kRowThreads * kVector) {
-      float v[kVector];
-      load(c, v);
-      Store8(static_cast<float*>(out.data) + row * out.cols, c, out.cols, v);
+// A row in the registers of a block's threads: vector i of a thread begins at Column(i), zeros
+// behind the end. A kernel on rows takes as many blocks as fit the device; each goes through rows,
+// so that what it knows of columns it finds once. kWhole promises WholeVectors of all matrices.
+template <int kThreads_, int kVectors_, bool kWhole_>
+struct RowLayout {
+  static constexpr int kThreads = kThreads_;
+  static constexpr int kVectors = kVectors_;
+  static constexpr bool kWhole = kWhole_;
+  static constexpr int kBlocks = 1024 / kThreads;  // at least, on a multiprocessor
+  using Values = float[kVectors][kVector];
+
+  __device__ static int64_t Column(int i) {
+    return (static_cast<int64_t>(i) * kThreads + threadIdx.x) * kVector;
+  }
+  template <typename T>
+  __device__ static void Load(const T* row, int64_t cols, Values& v) {
+#pragma unroll
+    for (int i = 0; i < kVectors; ++i) {
+      if (!kWhole || Column(i) < cols) {
+        LoadVector8<kWhole>(row, Column(i), cols, v[i]);
+      } else {
+#pragma unroll
+        for (int j = 0; j < kVector; ++j) v[i][j] = 0.0f;
+      }
     }
-    return;
   }
-  LoadCriticalColumns(out.critical, &columns);
-  int32_t largest = 0;
-  for (int64_t c = threadIdx.x * kVector; c < out.cols; c += kRowThreads * kVector) {
-    float v[kVector];
-    load(c, v);
-    largest = LargestMagnitude(v, CriticalMask(columns, c), largest);
-  }
-  const RowScale scale = MakeRowScale(BlockReduce(largest, MaxOfValues()), 127.0f);
-  if (threadIdx.x == 0) out.scales[row] = scale.scale;
-  for (int64_t c = threadIdx.x * kVector; c < out.cols; c += kRowThreads * kVector) {
-    float v[kVector];
-    load(c, v);
-    StoreOperand8(v, row, c, scale, CriticalMask(columns, c), columns, out);
-  }
+};
+
+inline constexpr int64_t kMostRowColumns = 1024 * 8 * kVector;
+inline constexpr char kRowTooWide[] = "rows of more than 65,536 columns";
+
+// Calls f(RowLayout) with one that holds rows of `cols`, at most kMostRowColumns.
+template <typename F>
+void WithRowLayout(int64_t cols, bool whole, F f) {
+  if (!whole) return f(RowLayout<1024, 8, false>());
+  if (cols <= 256 * kVector) return f(RowLayout<256, 1, true>());
+  if (cols <= 512 * kVector) return f(RowLayout<256, 2, true>());
+  if (cols <= 1024 * kVector) return f(RowLayout<512, 2, true>());
+  if (cols <= 1536 * kVector) return f(RowLayout<512, 3, true>());
+  if (cols <= 2048 * kVector) return f(RowLayout<512, 4, true>());
+  f(RowLayout<1024, 8, true>());
 }
+
+// The blocks of a kernel on rows.
+template <typename Layout>
+unsigned RowBlocks(int64_t rows, int multiprocessors) {
+  return static_cast<unsigned>(Smaller(rows, int64_t{2} * Layout::kBlocks * multiprocessors));
+}
+
+// Writes rows of an operand, kI8 or kF32.
+template <typename Layout>
+class OperandRows {
+ public:
+  using Values = typename Layout::Values;
+
+  __device__ explicit OperandRows(const Operand& out) : out_(out) {
+#pragma unroll
+    for (int i = 0; i < Layout::kVectors; ++i) critical_[i] = 0;
+    for (int j = 0; j < out.critical.count; ++j) {
+      const int column = out.critical.columns[j];
+#pragma unroll
+      for (int i = 0; i < Layout::kVectors; ++i) {
+        const int64_t offset = column - Layout::Column(i);
+        if (offset < 0 || offset >= kVector) continue;
+        if (critical_[i] == 0) critical_[i] = static_cast<uint32_t>(j) << kVector;
+        critical_[i] |= 1u << offset;
+      }
+    }
+  }
+
+  // All threads of the block; `turn` counts the calls.
+  __device__ void Write(int64_t row, int turn, const Values& v) const {
+    if (out_.dtype == DType::kF32) {
+      float* values = static_cast<float*>(out_.data) + row * out_.cols;
+#pragma unroll
+      for (int i = 0; i < Layout::kVectors; ++i) {
+        if (Layout::Column(i) < out_.cols) Store8(values, Layout::Column(i), out_.cols, v[i]);
+      }
+      return;
+    }
+    int32_t largest = 0;
+#pragma unroll
+    for (int i = 0; i < Layout::kVectors; ++i) {
+      largest = LargestMagnitude(v[i], critical_[i], largest);
+    }
+    const RowScale scale = MakeRowScale(LargestInTurn(largest, turn), 127.0f);
+    if (threadIdx.x == 0) out_.scales[row] = scale.scale;
+#pragma unroll
+    for (int i = 0; i < Layout::kVectors; ++i) {
+      if (Layout::Column(i) < out_.cols) WriteVector(row, i, scale, v[i]);
+    }
+  }
+
+ private:
+  // Codes, and second terms where the operand has them. Critical columns get code 0 and their value
+  // apart.
+  __device__ void WriteVector(int64_t row, int i, const RowScale& scale,
+                              const float (&v)[kVector]) const {
+    const int64_t c = Layout::Column(i);
+    const uint32_t mask = critical_[i] & 0xffu;
+    float scaled[kVector];
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) {
+      scaled[j] = scale.zero || (mask >> j & 1) != 0 ? 0.0f : v[j] * scale.inverse;
+    }
+    const uint2 codes = PackCodes8<false>(scaled, {});
+    StoreCodes8(static_cast<int8_t*>(out_.data) + row * out_.cols, c, out_.cols, codes);
+    if (out_.second != nullptr) {
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) {
+        const float rest = (scaled[j] - rintf(scaled[j])) * 256.0f;
+        scaled[j] = fmaxf(fminf(rest, 127.0f), -127.0f);
+      }
+      StoreCodes8(out_.second + row * out_.cols, c, out_.cols, PackCodes8<false>(scaled, {}));
+    }
+    if (mask == 0) return;
+    float* values = out_.critical.values + row * out_.critical.count + (critical_[i] >> kVector);
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) {
+      if ((mask >> j & 1) != 0) *values++ = v[j];
+    }
+  }
+
+  const Operand& out_;
+  // Bit j: column j of the vector is critical; above kVector bits the number of the first such.
+  uint32_t critical_[Layout::kVectors];
+};
 
 }  // namespace qft::cuda

@@ -4,48 +4,31 @@
 namespace qft::cuda {
 namespace {
 
+// Of an element of T; of a bf16 one as precisely as its own rounding allows, and faster.
+template <typename T>
 __device__ float Sigmoid(float x) {
+  if constexpr (std::is_same_v<T, BFloat16>) return __fdividef(1.0f, 1.0f + __expf(-x));
   return __fdiv_rn(1.0f, 1.0f + expf(-x));
 }
 
-// What a row's products may take of shared memory between finding their largest and rounding them.
-constexpr size_t kMostShared = 96 * 1024;
-
-template <typename T>
-__device__ void Products8(const T* gate, const T* up, int64_t c, int64_t cols,
-                          float (&v)[kVector]) {
-  float g[kVector], u[kVector];
-  Load8(gate, c, cols, g);
-  Load8(up, c, cols, u);
+// gate, up [rows, F] -> y.
+template <typename Layout, typename T>
+__global__ void __launch_bounds__(Layout::kThreads, Layout::kBlocks)
+    SwigluForwardKernel(const T* gate, const T* up, int64_t rows,
+                        const __grid_constant__ Operand y) {
+  const OperandRows<Layout> writer(y);
+  int turn = 0;
+  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x, ++turn) {
+    typename Layout::Values g, u;
+    Layout::Load(gate + row * y.cols, y.cols, g);
+    Layout::Load(up + row * y.cols, y.cols, u);
 #pragma unroll
-  for (int i = 0; i < kVector; ++i) v[i] = g[i] * Sigmoid(g[i]) * u[i];
-}
-
-// gate, up [T, F] -> y. A block a token. kKept: dynamic shared memory [F rounded up to kVector]
-// keeps the products, each thread its own; else they are made twice.
-template <bool kKept, typename T>
-__global__ void __launch_bounds__(kRowThreads)
-    SwigluForwardKernel(const T* gate, const T* up, Operand y) {
-  extern __shared__ float4 shared[];
-  const int64_t row = blockIdx.x;
-  const T* gates = gate + row * y.cols;
-  const T* ups = up + row * y.cols;
-  auto* products = reinterpret_cast<float*>(shared);
-  const int64_t end = RoundUp(y.cols, kVector);
-  if constexpr (kKept) {
-    for (int64_t c = threadIdx.x * kVector; c < y.cols; c += kRowThreads * kVector) {
-      float v[kVector];
-      Products8(gates, ups, c, y.cols, v);
-      Store8(products, c, end, v);
+    for (int n = 0; n < Layout::kVectors * kVector; ++n) {
+      const int i = n / kVector, j = n % kVector;
+      g[i][j] = g[i][j] * Sigmoid<T>(g[i][j]) * u[i][j];
     }
+    writer.Write(row, turn, g);
   }
-  QuantizeOperandRow(row, y, [&](int64_t c, float(&v)[kVector]) {
-    if constexpr (kKept) {
-      Load8(products, c, end, v);
-    } else {
-      Products8(gates, ups, c, y.cols, v);
-    }
-  });
 }
 
 // Eight elements a thread; dgate and dup may be gate and up.
@@ -61,7 +44,7 @@ __global__ void __launch_bounds__(kRowThreads)
   Load8(dy, i0, count, d);
 #pragma unroll
   for (int i = 0; i < kVector; ++i) {
-    const float sigmoid = Sigmoid(g[i]);
+    const float sigmoid = Sigmoid<T>(g[i]);
     const float silu = g[i] * sigmoid;
     dg[i] = d[i] * u[i] * (sigmoid + silu * (1.0f - sigmoid));
     du[i] = d[i] * silu;
@@ -74,18 +57,15 @@ __global__ void __launch_bounds__(kRowThreads)
 
 void CudaEngine::SwigluForward(const Matrix& gate, const Matrix& up, const Operand& y) {
   if (!SupportsDType(y.dtype) || gate.rows == 0) return;
+  if (y.cols > kMostRowColumns) return Fail(kRowTooWide);
   WithElements(gate, [&](auto* data) {
-    using T = std::remove_reference_t<decltype(*data)>;
-    const auto bytes = static_cast<size_t>(RoundUp(y.cols, kVector)) * sizeof(float);
-    WithFlag(bytes <= kMostShared, [&](auto kept) {
-      const auto kernel = SwigluForwardKernel<kept.value, T>;
-      const size_t shared = kept.value ? bytes : 0;
-      if (!Check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                      static_cast<int>(kMostShared)),
-                 "asking for shared memory")) {
-        return;
-      }
-      kernel<<<gate.rows, kRowThreads, shared, stream_>>>(data, static_cast<const T*>(up.data), y);
+    const auto* up_data = static_cast<decltype(data)>(up.data);
+    const bool whole = WholeVectors(data, y.cols) && WholeVectors(up_data, y.cols);
+    WithRowLayout(y.cols, whole, [&](auto layout) {
+      using Layout = decltype(layout);
+      SwigluForwardKernel<Layout>
+          <<<RowBlocks<Layout>(gate.rows, multiprocessors_), Layout::kThreads, 0, stream_>>>(
+              data, up_data, gate.rows, y);
     });
   });
   CheckLaunch("swiglu");

@@ -101,7 +101,7 @@ void BlockBackward(const Llama& llama, int block, const MicroBatch& batch, const
     gradients.Done(tensor);
   };
   const auto norm_gradient = [&](int tensor) {
-    float* gradient = gradients.For(tensor);
+    auto* gradient = static_cast<float*>(gradients.For(tensor).data);
     if (gradient != nullptr && first) {
       engine.Fill(gradient, 0, llama.weight(tensor).cols * sizeof(float));
     }
@@ -137,12 +137,14 @@ void BlockBackward(const Llama& llama, int block, const MicroBatch& batch, const
   const Matrix dv = rows(workspace.dv);
   const Operand attention_input =
       llama.AtSite(activations.attention_input, block, Site::kAttention, tokens);
+  const Operand o_input = llama.AtSite(activations.o_input, block, Site::kO, tokens);
   if (activations.shares_inputs) {
     engine.RmsNormForward(x_in, llama.norm(w.attention_norm), epsilon, attention_input,
                           activations.attention_rstd);
+    engine.QuantizeRows(rows(activations.attention_output), o_input);
   }
   const AttentionShape shape = llama.attention_shape(tokens);
-  linear(w.o, residual, llama.AtSite(activations.o_input, block, Site::kO, tokens), query, false);
+  linear(w.o, residual, o_input, query, false);
   engine.AttentionBackward(shape, batch.document_start, rows(activations.q), rows(activations.k),
                            rows(activations.v), rows(activations.attention_output),
                            activations.log_sum_exp, query, dq, dk, dv, workspace.attention_scratch);

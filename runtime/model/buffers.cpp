@@ -52,7 +52,7 @@ BlockActivations AllocateBlockActivations(const BufferShape& shape, const BlockA
   a.v = matrix(key);
   a.attention_output = matrix(query);
   a.log_sum_exp = arena.Allocate<float>(purpose, tokens * config.heads);
-  a.o_input = operand(query);
+  a.o_input = inputs != nullptr ? inputs->o_input : operand(query);
   a.middle = matrix(config.hidden_size);
   a.mlp_rstd = arena.Allocate<float>(purpose, tokens);
   a.mlp_input = inputs != nullptr ? inputs->mlp_input : operand(config.hidden_size);

@@ -26,8 +26,8 @@ struct BlockActivations {
   Operand mlp_input;                // normed input of gate and up
   Matrix gate, up;                  // [T, F]
   Operand down_input;               // silu(gate) * up
-  // attention_input, mlp_input and down_input are shared with other blocks: backward makes them
-  // again from x_in, middle, gate and up, which costs no matmul.
+  // The operands are shared with other blocks: backward makes them again from x_in,
+  // attention_output, middle, gate and up, which costs no matmul.
   bool shares_inputs = false;
 };
 

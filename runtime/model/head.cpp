@@ -22,11 +22,10 @@ void EmbedForward(const Llama& llama, const MicroBatch& batch, const Matrix& x) 
   llama.engine->EmbeddingForward(batch.token_ids, llama.weight(llama.tensors->embedding), x);
 }
 
-void EmbedBackward(const Llama& llama, const MicroBatch& batch, int64_t row_begin, int64_t rows,
-                   float* table_gradient) {
+void EmbedBackward(const Llama& llama, const MicroBatch& batch, int64_t row_begin,
+                   const Matrix& table_gradient) {
   llama.engine->EmbeddingBackward(batch.token_ids, FirstRows(batch.residual_gradient, batch.tokens),
-                                  row_begin,
-                                  {table_gradient, DType::kF32, rows, llama.config->hidden_size});
+                                  row_begin, table_gradient);
 }
 
 void HeadNorm(const Llama& llama, const MicroBatch& batch, const Matrix& x) {
@@ -54,7 +53,7 @@ void HeadLoss(const Llama& llama, const MicroBatch& batch) {
 }
 
 void HeadBackward(const Llama& llama, const MicroBatch& batch, int64_t chunk,
-                  float* weight_gradient, bool first) {
+                  const Matrix& weight_gradient, bool first) {
   const Matrix logits = HeadLogits(llama, batch, chunk);
   llama.engine->CrossEntropyGradient(logits, chunk * kVocabularyChunk, batch.targets,
                                      batch.loss_weights, batch.row_max, batch.row_sum);

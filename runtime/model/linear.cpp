@@ -7,23 +7,26 @@ void LinearBackward(const Llama& llama, const LinearBackwardArgs& args) {
   const Workspace& workspace = *llama.workspace;
   const int64_t tokens = args.dy.rows;
   const int64_t outputs = args.dy.cols;
-  if (args.dx.data != nullptr) {
-    Operand dy{args.dy.data, nullptr, DType::kF32, tokens, outputs};
-    if (llama.integer) {
-      dy = Reshaped(workspace.output_gradient, tokens, outputs);
-      engine.QuantizeOutputGradient(args.dy, args.w.grid, Rounding::kStochastic,
-                                    {args.keys->output_gradient, args.token_offset}, workspace.step,
-                                    dy);
-    }
-    engine.MatmulInputGradient(dy, args.w, args.dx, args.accumulate_dx);
+  const bool wants_dx = args.dx.data != nullptr;
+  const bool wants_dw = args.dw.data != nullptr;
+  OutputGradientOperand dy{args.w.grid, {args.keys->output_gradient, args.token_offset}, {}};
+  OutputGradientOperand dy_t{
+      args.x.scales, {args.keys->output_gradient_transposed, args.token_offset}, {}};
+  dy.out = llama.integer ? Reshaped(workspace.output_gradient, tokens, outputs)
+                         : Operand{args.dy.data, nullptr, DType::kF32, tokens, outputs};
+  dy_t.out = Reshaped(workspace.output_gradient_transposed, outputs, tokens);
+  constexpr Rounding kRounding = Rounding::kStochastic;
+  if (wants_dx && wants_dw && llama.integer) {
+    engine.QuantizeOutputGradients(args.dy, kRounding, workspace.step, dy, dy_t);
+  } else if (wants_dw) {
+    engine.QuantizeOutputGradientTransposed(args.dy, dy_t.fold, kRounding, dy_t.random,
+                                            workspace.step, dy_t.out);
+  } else if (wants_dx && llama.integer) {
+    engine.QuantizeOutputGradient(args.dy, dy.fold, kRounding, dy.random, workspace.step, dy.out);
   }
-  if (args.dw != nullptr) {
-    const Operand dy_t = Reshaped(workspace.output_gradient_transposed, outputs, tokens);
-    engine.QuantizeOutputGradientTransposed(
-        args.dy, args.x.scales, Rounding::kStochastic,
-        {args.keys->output_gradient_transposed, args.token_offset}, workspace.step, dy_t);
-    engine.MatmulWeightGradient(dy_t, args.x, {args.dw, DType::kF32, outputs, args.x.cols},
-                                args.accumulate_dw);
+  if (wants_dx) engine.MatmulInputGradient(dy.out, args.w, args.dx, args.accumulate_dx);
+  if (wants_dw) {
+    engine.MatmulWeightGradient(dy_t.out, args.x, args.dw, args.accumulate_dw);
   }
 }
 

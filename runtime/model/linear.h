@@ -13,7 +13,7 @@ struct LinearBackwardArgs {
   int64_t token_offset = 0;
   Matrix dx;  // data == nullptr: not wanted
   bool accumulate_dx = false;
-  float* dw = nullptr;  // [N, K]; nullptr: not wanted
+  Matrix dw;  // [N, K]; data == nullptr: not wanted
   bool accumulate_dw = false;
 };
 

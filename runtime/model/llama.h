@@ -13,12 +13,13 @@
 
 namespace qft {
 
-// fp32 gradients of one block's (or the embedding's, or one head chunk's) tensors, summed over
-// micro-batches.
+// Gradients of one block's (or the embedding's, or one head chunk's) tensors, summed over
+// micro-batches: fp32, or the engine's activation type for a block's matrices where there is
+// nothing to sum.
 class GradientAccumulators {
  public:
-  // nullptr: the tensor does not train and its gradient is not computed.
-  virtual float* For(int tensor) = 0;
+  // No data: the tensor does not train and its gradient is not computed.
+  virtual Matrix For(int tensor) = 0;
   // This micro-batch's contribution to the tensor is there, and the tensor itself no longer needed:
   // its accumulator's memory may be another's from here on.
   virtual void Done(int tensor) = 0;
@@ -59,9 +60,9 @@ int32_t FirstSeen(const ModelConfig& config, int32_t start, int32_t t);
 
 // x [T, H] = embedding of the micro-batch's tokens.
 void EmbedForward(const Llama& llama, const MicroBatch& batch, const Matrix& x);
-// Adds the gradients of the table's rows [row_begin, row_begin + rows) to table_gradient [rows, H].
-void EmbedBackward(const Llama& llama, const MicroBatch& batch, int64_t row_begin, int64_t rows,
-                   float* table_gradient);
+// Adds the gradients of the table's rows from row_begin on to table_gradient [rows, H].
+void EmbedBackward(const Llama& llama, const MicroBatch& batch, int64_t row_begin,
+                   const Matrix& table_gradient);
 
 // x_out = block(x_in); activations receive what backward needs. x_out may not be x_in.
 void BlockForward(const Llama& llama, int block, const MicroBatch& batch, const Matrix& x_in,
@@ -82,9 +83,9 @@ void HeadLoss(const Llama& llama, const MicroBatch& batch);
 // Logits of vocabulary entries [chunk * kVocabularyChunk ..) into the workspace; returns them.
 Matrix HeadLogits(const Llama& llama, const MicroBatch& batch, int64_t chunk);
 // Gradients of one chunk: batch.head_gradient is set (chunk 0) or added to; weight_gradient
-// [chunk rows, H] is set or added to, nullptr: skipped.
+// [chunk rows, H] is set or added to; without data it is skipped.
 void HeadBackward(const Llama& llama, const MicroBatch& batch, int64_t chunk,
-                  float* weight_gradient, bool first);
+                  const Matrix& weight_gradient, bool first);
 // Through the final norm: sets batch.residual_gradient.
 void HeadNormBackward(const Llama& llama, const MicroBatch& batch, const Matrix& x,
                       float* norm_gradient);

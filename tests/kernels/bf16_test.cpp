@@ -116,7 +116,7 @@ struct Size {
   int64_t rows;
   int64_t cols;
 };
-const Size kSizes[] = {{1, 8}, {5, 33}, {70, 576}, {33, 4100}};
+const Size kSizes[] = {{1, 8}, {5, 33}, {70, 576}, {33, 4100}, {300, 4096}, {3, 11008}};
 
 TEST(Bf16, QuantisingAndLayers) {
   for (const Size& size : kSizes) {
@@ -150,9 +150,19 @@ TEST(Bf16, QuantisingAndLayers) {
                                         step.data(), folded.operand());
           engine.QuantizeOutputGradientTransposed(dy.matrix(), rstd.data(), Rounding::kStochastic,
                                                   {{1, 2}, 3}, step.data(), turned.operand());
-          return Results{plain.Read(), normed.Read(), rstd.Read(),  dx.Read(),
-                         dw.Read(),    gated.Read(),  dgate.Read(), dup.Read(),
-                         sum.Read(),   folded.Read(), turned.Read()};
+          const TestOperand both(engine, size.rows, size.cols);
+          const TestOperand both_turned(engine, size.cols, size.rows);
+          engine.QuantizeOutputGradients(dy.matrix(), Rounding::kStochastic, step.data(),
+                                         {w.data(), {{1, 2}, 3}, both.operand()},
+                                         {rstd.data(), {{1, 2}, 3}, both_turned.operand()});
+          EXPECT_EQ(both.Read(), folded.Read());
+          EXPECT_EQ(both_turned.Read(), turned.Read());
+          const Operand codes = both.operand();
+          engine.EncodeGradient(dy.matrix(), Rounding::kStochastic, {{1, 2}, 3}, step.data(),
+                                {codes.data, codes.scales, DType::kI8, size.rows, size.cols});
+          return Results{both.Read(), plain.Read(), normed.Read(), rstd.Read(),
+                         dx.Read(),   dw.Read(),    gated.Read(),  dgate.Read(),
+                         dup.Read(),  sum.Read(),   folded.Read(), turned.Read()};
         },
         2 * kStored);
   }

@@ -467,7 +467,8 @@ TEST(Critical, WeightsAndGradientsKeepThemApart) {
       }
       const EngineArray<float> sum(engine, values);
       const Gradient gradient{plain_codes.data(), plain_grid.data(), DType::kI8, 9, 70, features};
-      engine.EncodeGradient(sum.data(), Rounding::kNearest, {}, nullptr, gradient);
+      engine.EncodeGradient({sum.data(), DType::kF32, 9, 70}, Rounding::kNearest, {}, nullptr,
+                            gradient);
       EXPECT_EQ(sum.Read(), ordinary);
       const EngineStep state(engine, {});
       engine.AddSquareSum(gradient, state.data());

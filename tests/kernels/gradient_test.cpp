@@ -24,7 +24,8 @@ TEST(EncodeGradient, RowsAreRoundedLikeOutputGradientsAndAddBack) {
       const EngineArray<float> expected_grid(engine, kRows);
       const Gradient gradient{codes.data(), grid.data(), DType::kI8, kRows, kCols};
       const EngineStep state(engine, step);
-      engine.EncodeGradient(values.data(), rounding, random, state.data(), gradient);
+      engine.EncodeGradient({values.data(), DType::kF32, kRows, kCols}, rounding, random,
+                            state.data(), gradient);
       engine.QuantizeOutputGradient(
           {values.data(), DType::kF32, kRows, kCols}, nullptr, rounding, random, state.data(),
           {expected_codes.data(), expected_grid.data(), DType::kI8, kRows, kCols});
@@ -52,7 +53,8 @@ TEST(EncodeGradient, Fp32IsACopy) {
   const EngineArray<float> values(*engine, x);
   const EngineArray<float> copy(*engine, 21);
   const Gradient gradient{copy.data(), nullptr, DType::kF32, 3, 7};
-  engine->EncodeGradient(values.data(), Rounding::kStochastic, {}, nullptr, gradient);
+  engine->EncodeGradient({values.data(), DType::kF32, 3, 7}, Rounding::kStochastic, {}, nullptr,
+                         gradient);
   EXPECT_EQ(copy.Read(), x);
   engine->AccumulateGradient(gradient, values.data());
   for (size_t i = 0; i < x.size(); ++i) EXPECT_EQ(values.Read()[i], 2 * x[i]);

@@ -103,7 +103,19 @@ struct Shape {
   int64_t cols;
 };
 
-const Shape kShapes[] = {{1, 1}, {3, 1}, {1, 17}, {13, 16}, {12, 100}, {70, 65}, {130, 200}};
+const Shape kShapes[] = {{1, 1},
+                         {3, 1},
+                         {1, 17},
+                         {13, 16},
+                         {12, 100},
+                         {70, 65},
+                         {130, 200},
+                         // A block of a GPU holds wide rows in one way or another.
+                         {9, 2056},
+                         {3, 4104},
+                         {3, 9000},
+                         {2, 13000},
+                         {2, 17000}};
 
 TEST(QuantizeRows, IsTheContract) {
   for (const Shape shape : kShapes) {
@@ -168,6 +180,44 @@ TEST_P(OutputGradient, IsTheContract) {
         return outputs;
       });
     }
+  }
+}
+
+TEST_P(OutputGradient, BothAtOnceAreTheSameAsEach) {
+  const RandomStream by_row{{11, 22}, 1000}, by_column{{33, 44}, 2000};
+  for (const Shape shape : kShapes) {
+    const std::vector<float> x = Values(shape.rows, shape.cols);
+    ExpectSameEverywhere([&](Engine& engine) {
+      const EngineArray<float> dy(engine, x);
+      const EngineArray<float> fold(engine, TestRandom(5).Scales(shape.cols));
+      const EngineArray<float> row_fold(engine, TestRandom(6).Scales(shape.rows));
+      const EngineArray<int8_t> rows(engine, dy.size()), both_rows(engine, dy.size());
+      const EngineArray<int8_t> columns(engine, dy.size()), both_columns(engine, dy.size());
+      const EngineArray<float> row_scales(engine, shape.rows), both_row_scales(engine, shape.rows);
+      const EngineArray<float> scales(engine, shape.cols), both_scales(engine, shape.cols);
+      const EngineStep step(engine, {});
+      const Matrix matrix{dy.data(), DType::kF32, shape.rows, shape.cols};
+      const auto operand = [](const auto& codes, const auto& s, int64_t r, int64_t c) {
+        return Operand{codes.data(), s.data(), DType::kI8, r, c};
+      };
+      engine.QuantizeOutputGradient(matrix, fold.data(), GetParam(), by_row, step.data(),
+                                    operand(rows, row_scales, shape.rows, shape.cols));
+      engine.QuantizeOutputGradientTransposed(matrix, row_fold.data(), GetParam(), by_column,
+                                              step.data(),
+                                              operand(columns, scales, shape.cols, shape.rows));
+      engine.QuantizeOutputGradients(
+          matrix, GetParam(), step.data(),
+          {fold.data(), by_row, operand(both_rows, both_row_scales, shape.rows, shape.cols)},
+          {row_fold.data(), by_column, operand(both_columns, both_scales, shape.cols, shape.rows)});
+      EXPECT_EQ(both_rows.Read(), rows.Read());
+      EXPECT_EQ(both_columns.Read(), columns.Read());
+      ExpectSameFloats(both_row_scales.Read(), row_scales.Read());
+      ExpectSameFloats(both_scales.Read(), scales.Read());
+      Outputs outputs;
+      outputs.Add(both_rows);
+      outputs.Add(both_columns);
+      return outputs;
+    });
   }
 }
 

@@ -77,8 +77,9 @@ std::vector<Floats> Backward(Engine* engine, const Problem& p) {
   return {dx.Download(), dweight.Download()};
 }
 
-const std::vector<std::pair<int64_t, int64_t>> kSizes = {{1, 1},    {3, 15},  {2, 16},   {5, 33},
-                                                         {64, 100}, {65, 64}, {200, 577}};
+const std::vector<std::pair<int64_t, int64_t>> kSizes = {
+    {1, 1},   {3, 15},    {2, 16},    {5, 33},   {64, 100},
+    {65, 64}, {200, 577}, {70, 4096}, {3, 8000}, {2, 12000}};
 
 TEST(RmsNorm, ForwardMatchesReference) {
   for (const auto& [rows, cols] : kSizes) {

@@ -7,6 +7,12 @@
 #include <sstream>
 
 namespace qft {
+
+bool OnGpu() {
+  const char* engine = getenv("QFT_TEST_ENGINE");
+  return engine != nullptr && strcmp(engine, "cpu") != 0;
+}
+
 namespace {
 
 class Config {

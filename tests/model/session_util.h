@@ -77,6 +77,9 @@ class TestModel {
   std::vector<TensorEntry> tensors_;
 };
 
+// The engine of the tests is not the CPU's.
+bool OnGpu();
+
 class TestSession {
  public:
   // Defaults that settings may replace: 2 threads, micro-batches of 64 tokens, 4 of them.

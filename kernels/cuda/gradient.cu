@@ -7,42 +7,42 @@ namespace {
 constexpr int kSumThreads = 1024;
 constexpr int kSumRows = kRowThreads / 32;  // whose squares a block sums
 
-// Critical features of a row are moved out of it, and are zero there afterwards.
-template <typename T>
-__device__ void TakeCritical(const CriticalFeatures& critical, int64_t row, T* values) {
-  for (int i = threadIdx.x; i < critical.count; i += blockDim.x) {
-    T& value = values[critical.columns[i]];
-    critical.values[row * critical.count + i] = ToFloat(value);
-    value = FromFloat<T>(0.0f);
-  }
-}
-
-// values [rows, cols] -> codes with a scale a row. A block a row, whose critical features must be
-// out of it before it is read.
+// values [rows, cols] -> codes with a scale a row; critical features are moved out of `values`.
 template <bool kStochastic, typename Layout, typename T>
 __global__ void __launch_bounds__(Layout::kThreads, Layout::kBlocks)
     EncodeGradientKernel(T* values, const __grid_constant__ GradientRandom random,
                          const __grid_constant__ Gradient out) {
-  const int64_t row = blockIdx.x;
+  const CriticalVectors<Layout> critical(out.critical);
   const Operand codes{out.data, out.grid, DType::kI8, out.rows, out.cols};
-  T* x = values + row * out.cols;
-  TakeCritical(out.critical, row, x);
-  __syncthreads();
-  typename Layout::Values v;
-  Layout::Load(x, out.cols, v);
-  float largest = 0.0f;
+  int turn = 0;
+  for (int64_t row = blockIdx.x; row < out.rows; row += gridDim.x, ++turn) {
+    T* x = values + row * out.cols;
+    typename Layout::Values v;
+    Layout::Load(x, out.cols, v);
+    float largest = 0.0f;
 #pragma unroll
-  for (int i = 0; i < Layout::kVectors * kVector; ++i) {
-    largest = LargerMagnitude(largest, v[i / kVector][i % kVector]);
-  }
-  const RowScale scale = MakeRowScale(LargestOfBlock(__float_as_int(largest)), 127.0f);
-  if (threadIdx.x == 0) out.grid[row] = scale.scale;
-  const RandomRow bits(random.keys, random.row_offset + row, out.cols, random.step);
+    for (int i = 0; i < Layout::kVectors; ++i) {
+      if (critical.Mask(i) != 0) {
+        critical.Store(i, v[i], out.critical.values + row * out.critical.count);
 #pragma unroll
-  for (int i = 0; i < Layout::kVectors; ++i) {
-    const int64_t c = Layout::Column(i);
-    if (c >= out.cols) continue;
-    StoreRounded8<kStochastic>(v[i], scale.inverse, bits, random.keys, row, c, codes);
+        for (int j = 0; j < kVector; ++j) {
+          if ((critical.Mask(i) >> j & 1) == 0) continue;
+          v[i][j] = 0.0f;
+          x[Layout::Column(i) + j] = FromFloat<T>(0.0f);
+        }
+      }
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) largest = LargerMagnitude(largest, v[i][j]);
+    }
+    const RowScale scale = MakeRowScale(LargestInTurn(__float_as_int(largest), turn), 127.0f);
+    if (threadIdx.x == 0) out.grid[row] = scale.scale;
+    const RandomRow bits(random.keys, random.row_offset + row, out.cols, random.step);
+#pragma unroll
+    for (int i = 0; i < Layout::kVectors; ++i) {
+      const int64_t c = Layout::Column(i);
+      if (c >= out.cols) continue;
+      StoreRounded8<kStochastic>(v[i], scale.inverse, bits, random.keys, row, c, codes);
+    }
   }
 }
 
@@ -166,7 +166,8 @@ void CudaEngine::EncodeGradient(const Matrix& values, Rounding rounding, const R
       WithRowLayout(out.cols, WholeVectors(data, out.cols), [&](auto layout) {
         using Layout = decltype(layout);
         EncodeGradientKernel<stochastic.value, Layout>
-            <<<out.rows, Layout::kThreads, 0, stream_>>>(data, bits, out);
+            <<<RowBlocks<Layout>(out.rows, multiprocessors_), Layout::kThreads, 0, stream_>>>(
+                data, bits, out);
       });
     });
   });

@@ -65,12 +65,13 @@ __global__ void __launch_bounds__(Layout::kThreads, Layout::kBlocks)
       StoreRounded8<kStochastic>(v[i], scale.inverse, bits, random.keys, row, c, out);
     }
   }
-#pragma unroll
-  for (int i = 0; i < Layout::kVectors; ++i) {
-    for (int j = 0; j < kVector; ++j) {
-      const int64_t c = Layout::Column(i) + j;
-      if (c < cols) atomicMax(largest + c, __float_as_int(column_largest[c]));
-    }
+  __syncthreads();
+  // Neighbouring threads neighbouring columns, and each block from another one on: atomics on one
+  // address wait for each other.
+  const int64_t first = cols * blockIdx.x / gridDim.x;
+  for (int64_t i = threadIdx.x; i < cols; i += Layout::kThreads) {
+    const int64_t c = i + first < cols ? i + first : i + first - cols;
+    atomicMax(largest + c, __float_as_int(column_largest[c]));
   }
 }
 

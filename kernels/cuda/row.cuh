@@ -100,26 +100,48 @@ unsigned RowBlocks(int64_t rows, int multiprocessors) {
   return static_cast<unsigned>(Smaller(rows, int64_t{2} * Layout::kBlocks * multiprocessors));
 }
 
+// Which of a thread's columns are critical.
+template <typename Layout>
+class CriticalVectors {
+ public:
+  __device__ explicit CriticalVectors(const CriticalFeatures& critical) {
+#pragma unroll
+    for (int i = 0; i < Layout::kVectors; ++i) bits_[i] = 0;
+    for (int j = 0; j < critical.count; ++j) {
+      const int column = critical.columns[j];
+#pragma unroll
+      for (int i = 0; i < Layout::kVectors; ++i) {
+        const int64_t offset = column - Layout::Column(i);
+        if (offset < 0 || offset >= kVector) continue;
+        if (bits_[i] == 0) bits_[i] = static_cast<uint32_t>(j) << kVector;
+        bits_[i] |= 1u << offset;
+      }
+    }
+  }
+  // Bit j: column j of vector i is critical.
+  __device__ uint32_t Mask(int i) const {
+    return bits_[i] & ((1u << kVector) - 1);
+  }
+  // The critical values of vector i, v, to where `values` [count] of the row has them.
+  __device__ void Store(int i, const float (&v)[kVector], float* values) const {
+    values += bits_[i] >> kVector;
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) {
+      if ((bits_[i] >> j & 1) != 0) *values++ = v[j];
+    }
+  }
+
+ private:
+  uint32_t bits_[Layout::kVectors];  // the mask, and above it the number of its first feature
+};
+
 // Writes rows of an operand, kI8 or kF32.
 template <typename Layout>
 class OperandRows {
  public:
   using Values = typename Layout::Values;
 
-  __device__ explicit OperandRows(const Operand& out) : out_(out) {
-#pragma unroll
-    for (int i = 0; i < Layout::kVectors; ++i) critical_[i] = 0;
-    for (int j = 0; j < out.critical.count; ++j) {
-      const int column = out.critical.columns[j];
-#pragma unroll
-      for (int i = 0; i < Layout::kVectors; ++i) {
-        const int64_t offset = column - Layout::Column(i);
-        if (offset < 0 || offset >= kVector) continue;
-        if (critical_[i] == 0) critical_[i] = static_cast<uint32_t>(j) << kVector;
-        critical_[i] |= 1u << offset;
-      }
-    }
-  }
+  __device__ explicit OperandRows(const Operand& out) : out_(out), critical_(out.critical) {}
 
   // All threads of the block; `turn` counts the calls.
   __device__ void Write(int64_t row, int turn, const Values& v) const {
@@ -134,7 +156,7 @@ class OperandRows {
     int32_t largest = 0;
 #pragma unroll
     for (int i = 0; i < Layout::kVectors; ++i) {
-      largest = LargestMagnitude(v[i], critical_[i], largest);
+      largest = LargestMagnitude(v[i], critical_.Mask(i), largest);
     }
     const RowScale scale = MakeRowScale(LargestInTurn(largest, turn), 127.0f);
     if (threadIdx.x == 0) out_.scales[row] = scale.scale;
@@ -150,7 +172,7 @@ class OperandRows {
   __device__ void WriteVector(int64_t row, int i, const RowScale& scale,
                               const float (&v)[kVector]) const {
     const int64_t c = Layout::Column(i);
-    const uint32_t mask = critical_[i] & 0xffu;
+    const uint32_t mask = critical_.Mask(i);
     float scaled[kVector];
 #pragma unroll
     for (int j = 0; j < kVector; ++j) {
@@ -166,17 +188,11 @@ class OperandRows {
       }
       StoreCodes8(out_.second + row * out_.cols, c, out_.cols, PackCodes8<false>(scaled, {}));
     }
-    if (mask == 0) return;
-    float* values = out_.critical.values + row * out_.critical.count + (critical_[i] >> kVector);
-#pragma unroll
-    for (int j = 0; j < kVector; ++j) {
-      if ((mask >> j & 1) != 0) *values++ = v[j];
-    }
+    if (mask != 0) critical_.Store(i, v, out_.critical.values + row * out_.critical.count);
   }
 
   const Operand& out_;
-  // Bit j: column j of the vector is critical; above kVector bits the number of the first such.
-  uint32_t critical_[Layout::kVectors];
+  CriticalVectors<Layout> critical_;
 };
 
 }  // namespace qft::cuda

@@ -72,6 +72,24 @@ __device__ inline int QueryEnd(const AttentionArguments& a, int last_key) {
   return high;
 }
 
+// Softmax of a row as far as its keys have come. Scores are in log2 units.
+struct RowState {
+  float max = -kInfinity;
+  float sum = 0.0f;
+
+  // What to subtract from scores: the maximum, or 0 while the row has seen nothing.
+  __device__ float Base() const { return max == -kInfinity ? 0.0f : max; }
+  // Takes in the maximum of further scores; returns the factor for what was summed before.
+  __device__ float Raise(float score) {
+    const float before = max;
+    max = fmaxf(max, score);
+    const float factor = exp2f(before - Base());
+    sum *= factor;
+    return factor;
+  }
+  __device__ float LogSumExp() const { return (max + log2f(sum)) * kLn2; }
+};
+
 // Eight elements from `offset` on, a multiple of 8.
 __device__ inline void LoadElements(const Elements& x, int64_t offset, float (&v)[kVector]) {
   if (x.bf16) {

@@ -160,6 +160,17 @@ __device__ inline void StoreFragmentRow(const float (&c)[kDim / 8][4], int half,
   }
 }
 
+// Over the four lanes that share a row of c.
+__device__ inline float MaxOverQuad(float x) {
+  x = fmaxf(x, __shfl_xor_sync(kFullWarp, x, 1));
+  return fmaxf(x, __shfl_xor_sync(kFullWarp, x, 2));
+}
+
+__device__ inline float SumOverQuad(float x) {
+  x += __shfl_xor_sync(kFullWarp, x, 1);
+  return x + __shfl_xor_sync(kFullWarp, x, 2);
+}
+
 // Keys that some, and that all, of a warp's queries see.
 struct WarpWindow {
   int some_begin;

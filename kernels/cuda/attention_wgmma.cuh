@@ -111,14 +111,15 @@ __device__ __forceinline__ void MultiplyFeatures(const uint32_t (&a)[kDim / 16][
   }
 }
 
-// d += a * b: a [64, kRows] in registers, b a tile of kRows rows.
+// d = a * b (+ d where `add`): a [64, kRows] in registers, b a tile of kRows rows.
 template <int kDim, int kRows>
-__device__ __forceinline__ void AddWeightedRows(const uint32_t (&a)[kRows / 16][4], uint32_t b,
-                                                float (&d)[kDim / 2]) {
+__device__ __forceinline__ void MultiplyRows(const uint32_t (&a)[kRows / 16][4], uint32_t b,
+                                             bool add, float (&d)[kDim / 2]) {
   const uint64_t right = TransposedDescriptor(b, BoxBytes(kRows));
 #pragma unroll
   for (int step = 0; step < kRows / 16; ++step) {
-    MultiplyBf16<Lines::kAcrossSum>(d, a[step], right + (step * BoxBytes(16) >> 4), true);
+    MultiplyBf16<Lines::kAcrossSum>(d, a[step], right + (step * BoxBytes(16) >> 4),
+                                    add || step > 0);
   }
 }
 

@@ -8,7 +8,8 @@ namespace qft::cuda {
 // What LaunchAttentionForward does.
 cudaError_t LaunchWgmmaForward(const AttentionArguments& a, cudaStream_t stream);
 
-// dq, dk, dv from q, k, v, dout (bf16, 16-byte aligned), log_sum_exp and delta.
-cudaError_t LaunchWgmmaBackward(const AttentionArguments& a, cudaStream_t stream);
+// The backward pass from log_sum_exp and delta: dk and dv, then dq. dout bf16, 16-byte aligned.
+cudaError_t LaunchWgmmaKeyGradient(const AttentionArguments& a, cudaStream_t stream);
+cudaError_t LaunchWgmmaQueryGradient(const AttentionArguments& a, cudaStream_t stream);
 
 }  // namespace qft::cuda

@@ -170,8 +170,9 @@ __device__ __forceinline__ void ComputeForward(const AttentionArguments& a, cons
     CommitProducts();
   };
   const auto start_sums = [&] {
-    AddWeightedRows<kDim, kKeys>(
-        state.weights, shared + Layout::kValuesAt + values.index * Layout::kKeyTile, state.out);
+    MultiplyRows<kDim, kKeys>(state.weights,
+                              shared + Layout::kValuesAt + values.index * Layout::kKeyTile, true,
+                              state.out);
     CommitProducts();
   };
 

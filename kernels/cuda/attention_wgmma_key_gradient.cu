@@ -228,12 +228,11 @@ struct KeyGradients {
     BeginProducts();
     PinRegisters(ds);
     StartScoreGradients(ring);
+    PackSums(s, weights);
     WaitForProducts<0>();
     PinRegisters(ds);
-    PinSums();
     view.MakeGradients(s, ds);
     if (masked) view.Mask(ds);
-    PackSums(s, weights);
     PackSums(ds, gradients);
   }
   __device__ __forceinline__ void PinSums() {

@@ -250,6 +250,17 @@ struct KeyGradients {
   }
 };
 
+// The second warpgroup's keys are behind the queries of a head's first tile: it leaves that to the
+// first, if there are more. Returns the step that is next.
+__device__ __forceinline__ int SkipHidden(const KeyGradientWork& work, int group, int step,
+                                          Ring<kStages>& ring) {
+  if (group == 0 || work.tiles == 1 || step % work.tiles != 0) return step;
+  ring.WaitUntilFull();
+  ring.Leave();
+  ring.Advance();
+  return step + 1;
+}
+
 // A warpgroup; `group` is 0 or 1.
 template <int kDim>
 __device__ __forceinline__ void ComputeKeyGradient(const AttentionArguments& a,
@@ -261,15 +272,17 @@ __device__ __forceinline__ void ComputeKeyGradient(const AttentionArguments& a,
   KeyGradients<kDim> state(a, work, group, shared);
   Ring<kStages> ring{shared + Layout::kRing};
   WaitBarrier(shared + Layout::kKeysFull, 0);
+  int step = SkipHidden(work, group, 0, ring);
   ring.WaitUntilFull();
   PinRegisters(state.s);
   BeginProducts();
   state.StartScores(ring);
   WaitForProducts<0>();
-  state.MakeFactors(0, ring, statistics[ring.index]);
-  for (int step = 1; step < work.Steps(); ++step) {
+  state.MakeFactors(step, ring, statistics[ring.index]);
+  while (step + 1 < work.Steps()) {
     const Ring<kStages> previous = ring;
     ring.Advance();
+    step = SkipHidden(work, group, step + 1, ring);
     ring.WaitUntilFull();
     state.PinSums();
     BeginProducts();

@@ -38,7 +38,14 @@ struct QueryGradientWork {
       : head(static_cast<int>(blockIdx.y)),
         first(static_cast<int>(gridDim.x - 1 - blockIdx.x) * kBlockRows),
         key(a.Start(first)),
-        tiles((min(first + kBlockRows, a.tokens) - key + kKeys - 1) / kKeys) {}
+        tiles(TilesBefore(min(first + kBlockRows, a.tokens))) {}
+
+  __device__ int TilesBefore(int end) const { return (end - key + kKeys - 1) / kKeys; }
+  // That a warpgroup computes. The first does not see what may be the last tile of the block, and
+  // nobody waits for it to leave that.
+  __device__ int Tiles(int group) const {
+    return group == 0 ? min(tiles, TilesBefore(first + kGroupRows)) : tiles;
+  }
 };
 
 // One thread.
@@ -167,7 +174,7 @@ __device__ __forceinline__ void ComputeQueryGradient(const AttentionArguments& a
   state.StartScores(ring);
   state.StartScoreGradients(ring);
   state.MakeFactor(work.key);
-  for (int i = 1; i < work.tiles; ++i) {
+  for (int i = 1; i < work.Tiles(group); ++i) {
     const Ring<kStages> previous = ring;
     ring.Advance();
     ring.WaitUntilFull();

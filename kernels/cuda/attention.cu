@@ -1,28 +1,11 @@
 #include "kernels/cuda/attention_forward.cuh"
 #include "kernels/cuda/attention_mma.cuh"
 #include "kernels/cuda/attention_simt.cuh"
+#include "kernels/cuda/attention_wgmma.h"
 #include "kernels/cuda/engine.h"
 
 namespace qft::cuda {
 namespace {
-
-// Softmax of a row as far as its keys have come. Scores are in log2 units.
-struct RowState {
-  float max = -kInfinity;
-  float sum = 0.0f;
-
-  // What to subtract from scores: the maximum, or 0 while the row has seen nothing.
-  __device__ float Base() const { return max == -kInfinity ? 0.0f : max; }
-  // Takes in the maximum of further scores; returns the factor for what was summed before.
-  __device__ float Raise(float score) {
-    const float before = max;
-    max = fmaxf(max, score);
-    const float factor = exp2f(before - Base());
-    sum *= factor;
-    return factor;
-  }
-  __device__ float LogSumExp() const { return (max + log2f(sum)) * kLn2; }
-};
 
 // --- fp32
 // ------------------------------------------------------------------------------------------
@@ -148,16 +131,6 @@ constexpr int kForwardKeys = 64;
 
 constexpr int ForwardQueries(int row_tiles) {
   return kForwardWarps * kMmaRows * row_tiles;
-}
-
-__device__ float MaxOverQuad(float x) {
-  x = fmaxf(x, __shfl_xor_sync(kFullWarp, x, 1));
-  return fmaxf(x, __shfl_xor_sync(kFullWarp, x, 2));
-}
-
-__device__ float SumOverQuad(float x) {
-  x += __shfl_xor_sync(kFullWarp, x, 1);
-  return x + __shfl_xor_sync(kFullWarp, x, 2);
 }
 
 // c = -inf where the lane's queries, `query` and that + 8, do not see the key.
@@ -295,6 +268,7 @@ cudaError_t LaunchMma(const AttentionArguments& a, cudaStream_t stream) {
 cudaError_t LaunchAttentionForward(const AttentionArguments& a, int architecture,
                                    cudaStream_t stream) {
   if (UsesTensorCores(a)) {
+    if (architecture == 90) return LaunchWgmmaForward(a, stream);
     if (a.head_dim == 64) return LaunchMma<64, 2>(a, stream);
     return HasLittleSharedMemory(architecture) ? LaunchMma<128, 1>(a, stream)
                                                : LaunchMma<128, 2>(a, stream);

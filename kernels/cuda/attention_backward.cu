@@ -1,5 +1,6 @@
 #include "kernels/cuda/attention_backward_mma.cuh"
 #include "kernels/cuda/attention_backward_simt.cuh"
+#include "kernels/cuda/attention_wgmma.h"
 #include "kernels/cuda/engine.h"
 
 namespace qft::cuda {
@@ -63,6 +64,10 @@ cudaError_t LaunchMma(const AttentionArguments& a, cudaStream_t stream) {
 // Eight warps a block where shared memory holds no two blocks of four.
 cudaError_t LaunchGradients(const AttentionArguments& a, bool tensor_cores, int architecture,
                             cudaStream_t stream) {
+  if (tensor_cores && architecture == 90) {
+    const cudaError_t error = LaunchWgmmaKeyGradient(a, stream);
+    return error == cudaSuccess ? LaunchWgmmaQueryGradient(a, stream) : error;
+  }
   if (tensor_cores && HasLittleSharedMemory(architecture)) {
     return a.head_dim == 64 ? LaunchMma<64, 8>(a, stream) : LaunchMma<128, 8>(a, stream);
   }

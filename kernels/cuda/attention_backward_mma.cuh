@@ -28,42 +28,6 @@ constexpr size_t QueryGradientShared() {
   return kBackwardStages * 2 * TileBytes<kDim>(BackwardStep(kDim));
 }
 
-// Rows first .. first + 15 of `from` as fragments of a; zeros from row `end` on.
-template <int kDim>
-__device__ void LoadFragments(const BFloat16* from, int64_t stride, int first, int end,
-                              uint32_t (&a)[kDim / 16][4]) {
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int row = first + FragmentRow() + 8 * half;
-    const BFloat16* source = from + row * stride + FragmentColumn();
-#pragma unroll
-    for (int step = 0; step < kDim / 16; ++step) {
-#pragma unroll
-      for (int side = 0; side < 2; ++side) {
-        a[step][2 * side + half] =
-            row < end ? *reinterpret_cast<const uint32_t*>(source + 16 * step + 8 * side) : 0;
-      }
-    }
-  }
-}
-
-// What the lane knows of its two queries.
-struct QueryPair {
-  int query;  // and that + 8
-  float lse_log2[2];
-  float delta[2];
-
-  __device__ QueryPair(const AttentionArguments& a, int first, int head)
-      : query(first + FragmentRow()) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int64_t at = a.StatisticOffset(min(query + 8 * half, a.tokens - 1), head);
-      lse_log2[half] = a.log_sum_exp[at] * kLog2E;
-      delta[half] = a.delta[at];
-    }
-  }
-};
-
 // dc = 0 where the lane's queries do not see the key.
 template <int kKeys>
 __device__ void MaskGradients(const AttentionArguments& a, int query, int first_key,

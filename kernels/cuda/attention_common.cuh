@@ -56,21 +56,38 @@ struct AttentionArguments {
 };
 
 // The first query behind all that see a key of [first_key, last_key]: document_start does not
-// decrease, so it is the first whose document starts behind last_key.
+// decrease, so it is the first whose document starts behind last_key. All lanes of a warp, which
+// look at 32 queries at a time.
 __device__ inline int QueryEnd(const AttentionArguments& a, int last_key) {
-  if (a.Start(a.tokens - 1) <= last_key) return a.tokens;
   int low = last_key;  // sees last_key
-  int high = a.tokens - 1;
+  int high = a.tokens;
   while (high - low > 1) {
-    const int middle = low + (high - low) / 2;
-    if (a.Start(middle) <= last_key) {
-      low = middle;
-    } else {
-      high = middle;
-    }
+    const int step = (high - low + 31) / 32;
+    const int query = low + step * (static_cast<int>(threadIdx.x) % 32 + 1);
+    const bool sees = query < high && a.Start(query) <= last_key;
+    low += step * __popc(__ballot_sync(kFullWarp, sees));
+    high = min(high, low + step);
   }
   return high;
 }
+
+// Softmax of a row as far as its keys have come. Scores are in log2 units.
+struct RowState {
+  float max = -kInfinity;
+  float sum = 0.0f;
+
+  // What to subtract from scores: the maximum, or 0 while the row has seen nothing.
+  __device__ float Base() const { return max == -kInfinity ? 0.0f : max; }
+  // Takes in the maximum of further scores; returns the factor for what was summed before.
+  __device__ float Raise(float score) {
+    const float before = max;
+    max = fmaxf(max, score);
+    const float factor = exp2f(before - Base());
+    sum *= factor;
+    return factor;
+  }
+  __device__ float LogSumExp() const { return (max + log2f(sum)) * kLn2; }
+};
 
 // Eight elements from `offset` on, a multiple of 8.
 __device__ inline void LoadElements(const Elements& x, int64_t offset, float (&v)[kVector]) {

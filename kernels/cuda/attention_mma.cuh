@@ -160,6 +160,53 @@ __device__ inline void StoreFragmentRow(const float (&c)[kDim / 8][4], int half,
   }
 }
 
+// Rows first .. first + 15 of `from` as fragments of a; zeros from row `end` on.
+template <int kDim>
+__device__ inline void LoadFragments(const BFloat16* from, int64_t stride, int first, int end,
+                                     uint32_t (&a)[kDim / 16][4]) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int row = first + FragmentRow() + 8 * half;
+    const BFloat16* source = from + row * stride + FragmentColumn();
+#pragma unroll
+    for (int step = 0; step < kDim / 16; ++step) {
+#pragma unroll
+      for (int side = 0; side < 2; ++side) {
+        a[step][2 * side + half] =
+            row < end ? *reinterpret_cast<const uint32_t*>(source + 16 * step + 8 * side) : 0;
+      }
+    }
+  }
+}
+
+// What the lane knows of its two queries.
+struct QueryPair {
+  int query;  // and that + 8
+  float lse_log2[2];
+  float delta[2];
+
+  __device__ QueryPair(const AttentionArguments& a, int first, int head)
+      : query(first + FragmentRow()) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int64_t at = a.StatisticOffset(min(query + 8 * half, a.tokens - 1), head);
+      lse_log2[half] = a.log_sum_exp[at] * kLog2E;
+      delta[half] = a.delta[at];
+    }
+  }
+};
+
+// Over the four lanes that share a row of c.
+__device__ inline float MaxOverQuad(float x) {
+  x = fmaxf(x, __shfl_xor_sync(kFullWarp, x, 1));
+  return fmaxf(x, __shfl_xor_sync(kFullWarp, x, 2));
+}
+
+__device__ inline float SumOverQuad(float x) {
+  x += __shfl_xor_sync(kFullWarp, x, 1);
+  return x + __shfl_xor_sync(kFullWarp, x, 2);
+}
+
 // Keys that some, and that all, of a warp's queries see.
 struct WarpWindow {
   int some_begin;

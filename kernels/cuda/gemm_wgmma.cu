@@ -8,7 +8,6 @@
 // does not keep up. A third warpgroup only starts the copies; its ring of stages goes on into the
 // next tile while this one's outputs are stored.
 #include <cuda.h>
-#include <cudaTypedefs.h>
 #include <cuda_runtime.h>
 
 #include <cstdint>
@@ -16,7 +15,8 @@
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/gemm_tile.cuh"
-#include "kernels/cuda/gemm_wgmma_ptx.cuh"
+#include "kernels/cuda/hopper.cuh"
+#include "kernels/cuda/tensor_map.h"
 #include "kernels/ops.h"
 
 namespace qft::cuda {
@@ -350,47 +350,23 @@ __global__ void __launch_bounds__(kThreads, 1)
 #endif
 }
 
-// A dense matrix [rows, columns] whose boxes are lines of 128 bytes; zeros behind its edges.
-cudaError_t MakeMap(CUtensorMap* map, CUtensorMapDataType type, int size, const void* data,
-                    int64_t rows, int64_t columns, int box_rows) {
-  static const auto encode = [] {
-    void* function = nullptr;
-    cudaDriverEntryPointQueryResult found;
-    const cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function,
-                                                               12000, cudaEnableDefault, &found);
-    const bool usable = error == cudaSuccess && found == cudaDriverEntryPointSuccess;
-    return reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(usable ? function : nullptr);
-  }();
-  if (encode == nullptr) return cudaErrorNotSupported;
-  const cuuint64_t sizes[2] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)};
-  const cuuint64_t stride = static_cast<cuuint64_t>(columns) * size;
-  const cuuint32_t box[2] = {static_cast<cuuint32_t>(kLine / size),
-                             static_cast<cuuint32_t>(box_rows)};
-  const cuuint32_t steps[2] = {1, 1};
-  const CUresult result =
-      encode(map, type, 2, const_cast<void*>(data), sizes, &stride, box, steps,
-             CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
-}
-
 cudaError_t MakeMaps(const IntegerProblem& problem, int part_rows, TensorMaps* maps) {
   const bool narrow = problem.out_type == DType::kBF16;
-  cudaError_t error = MakeMap(&maps->a, CU_TENSOR_MAP_DATA_TYPE_UINT8, 1, problem.a, problem.m,
-                              problem.k, kTileRows);
+  cudaError_t error = MakeTensorMap(&maps->a, CU_TENSOR_MAP_DATA_TYPE_UINT8, 1, problem.a,
+                                    problem.m, problem.k, kTileRows);
   if (error != cudaSuccess) return error;
-  error = MakeMap(&maps->b, CU_TENSOR_MAP_DATA_TYPE_UINT8, 1, problem.b, problem.n, problem.k,
-                  part_rows);
+  error = MakeTensorMap(&maps->b, CU_TENSOR_MAP_DATA_TYPE_UINT8, 1, problem.b, problem.n, problem.k,
+                        part_rows);
   if (error != cudaSuccess) return error;
-  error = MakeMap(&maps->out,
-                  narrow ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
-                  narrow ? 2 : 4, problem.out, problem.m, problem.n, kWarpRows);
+  error = MakeTensorMap(&maps->out,
+                        narrow ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
+                        narrow ? 2 : 4, problem.out, problem.m, problem.n, kWarpRows);
   if (error != cudaSuccess || problem.critical_count == 0) return error;
-  error = MakeMap(&maps->critical_a, CU_TENSOR_MAP_DATA_TYPE_TFLOAT32, 4, problem.critical_a,
-                  problem.m, problem.critical_count, kTileRows);
+  error = MakeTensorMap(&maps->critical_a, CU_TENSOR_MAP_DATA_TYPE_TFLOAT32, 4, problem.critical_a,
+                        problem.m, problem.critical_count, kTileRows);
   if (error != cudaSuccess) return error;
-  return MakeMap(&maps->critical_b, CU_TENSOR_MAP_DATA_TYPE_TFLOAT32, 4, problem.critical_b,
-                 problem.n, problem.critical_count, part_rows);
+  return MakeTensorMap(&maps->critical_b, CU_TENSOR_MAP_DATA_TYPE_TFLOAT32, 4, problem.critical_b,
+                       problem.n, problem.critical_count, part_rows);
 }
 
 // How many tiles one after the other the busiest block computes.
@@ -431,11 +407,6 @@ cudaError_t LaunchType(const IntegerProblem& problem, int multiprocessors, cudaS
                : LaunchClusters<T, 1>(problem, multiprocessors, stream);
 }
 
-// What a tensor map demands of a matrix with rows of `row_bytes`.
-bool CanMap(const void* data, int64_t row_bytes) {
-  return reinterpret_cast<uintptr_t>(data) % 16 == 0 && row_bytes % 16 == 0;
-}
-
 }  // namespace
 
 // Outputs are added by TMA, which adds what has been rounded to the type of out: with bf16 that
@@ -446,11 +417,11 @@ bool IntegerWgmmaSupports(const IntegerProblem& problem, int architecture) {
   constexpr int64_t kMaxSize = int64_t{1} << 30;  // coordinates are 32-bit
   return architecture == 90 && problem.m >= 64 && problem.m <= kMaxSize && problem.n > 0 &&
          problem.n <= kMaxSize && problem.k >= kLine && problem.k <= kMaxIntegerSum &&
-         CanMap(problem.a, problem.k) && CanMap(problem.b, problem.k) &&
-         CanMap(problem.out, problem.n * (narrow ? 2 : 4)) && !(narrow && problem.accumulate) &&
-         problem.critical_count <= kMaxCritical &&
-         (problem.critical_count == 0 || (CanMap(problem.critical_a, critical_bytes) &&
-                                          CanMap(problem.critical_b, critical_bytes)));
+         CanMapTensor(problem.a, problem.k) && CanMapTensor(problem.b, problem.k) &&
+         CanMapTensor(problem.out, problem.n * (narrow ? 2 : 4)) &&
+         !(narrow && problem.accumulate) && problem.critical_count <= kMaxCritical &&
+         (problem.critical_count == 0 || (CanMapTensor(problem.critical_a, critical_bytes) &&
+                                          CanMapTensor(problem.critical_b, critical_bytes)));
 }
 
 cudaError_t LaunchIntegerWgmma(const IntegerProblem& problem, int multiprocessors,

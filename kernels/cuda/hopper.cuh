@@ -46,6 +46,10 @@ __device__ __forceinline__ void ArriveAt(uint32_t barrier, uint32_t rank) {
       "r"(rank)
       : "memory");
 }
+// Arrives at a barrier of this block.
+__device__ __forceinline__ void Arrive(uint32_t barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];\n" ::"r"(barrier) : "memory");
+}
 __device__ __forceinline__ uint32_t ClusterRank() {
   uint32_t rank;
   asm volatile("mov.u32 %0, %%cluster_ctarank;\n" : "=r"(rank));
@@ -58,6 +62,15 @@ __device__ __forceinline__ void SyncCluster() {
 // Where the 128 threads of a warpgroup meet. `id` from 1 on.
 __device__ __forceinline__ void SyncWarpgroup(int id) {
   asm volatile("bar.sync %0, 128;\n" ::"r"(id) : "memory");
+}
+
+// Barrier `id` is over when it has been met `threads` times, of which those of MeetWithoutWaiting
+// do not wait for it.
+__device__ __forceinline__ void Meet(int id, int threads) {
+  asm volatile("bar.sync %0, %1;\n" ::"r"(id), "r"(threads) : "memory");
+}
+__device__ __forceinline__ void MeetWithoutWaiting(int id, int threads) {
+  asm volatile("bar.arrive %0, %1;\n" ::"r"(id), "r"(threads) : "memory");
 }
 
 template <int kRegisters>
@@ -137,6 +150,21 @@ __device__ __forceinline__ uint64_t MatrixDescriptor(uint32_t address) {
   return kSwizzle128 | kGroupStride | kLeadingUnused | ((address & 0x3ffff) >> 4);
 }
 
+// The same lines where they run across the sum: line k holds 64 columns of b [k, columns] in bf16,
+// and the next 64 columns are `box_bytes` behind. An "MN-major" operand, in the terms of the PTX
+// ISA (matrix descriptor, canonical layouts) of 128-byte swizzle: units of 8 x 8 chunks of 16
+// bytes, where the first 8 runs along the 64 columns of a line and the second along 8 lines 128
+// bytes apart. The leading dimension offset is from one unit's columns to the next ones (64
+// further), the stride dimension offset from 8 lines to the next 8, so a bf16 product, 16 of the
+// sum, reads two units along k. In CuTe's notation, chunks: ((8, n), (8, 2)) : ((1, leading), (8,
+// stride)). 16 further lines are 2,048 bytes.
+__device__ __forceinline__ uint64_t TransposedDescriptor(uint32_t address, uint32_t box_bytes) {
+  constexpr uint64_t kSwizzle128 = uint64_t{1} << 62;
+  constexpr uint64_t kGroupStride = uint64_t{1024 >> 4} << 32;
+  const uint64_t leading = uint64_t{box_bytes >> 4} << 16;
+  return kSwizzle128 | kGroupStride | leading | ((address & 0x3ffff) >> 4);
+}
+
 // Before the first product of a batch, and where registers it adds to were touched.
 __device__ __forceinline__ void BeginProducts() {
   asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory");
@@ -149,9 +177,15 @@ __device__ __forceinline__ void WaitForProducts() {
   asm volatile("wgmma.wait_group.sync.aligned %0;\n" ::"n"(kPending) : "memory");
 }
 // Keeps the compiler from moving uses of d across.
-__device__ __forceinline__ void PinRegisters(int (&d)[128]) {
+template <int kCount>
+__device__ __forceinline__ void PinRegisters(int (&d)[kCount]) {
 #pragma unroll
-  for (int i = 0; i < 128; ++i) asm volatile("" : "+r"(d[i])::"memory");
+  for (int i = 0; i < kCount; ++i) asm volatile("" : "+r"(d[i])::"memory");
+}
+template <int kCount>
+__device__ __forceinline__ void PinRegisters(float (&d)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
 // Operands of one constraint from an array.
 #define QFT_OPERANDS_8(c, d, i)                                                       \
@@ -160,9 +194,18 @@ __device__ __forceinline__ void PinRegisters(int (&d)[128]) {
 #define QFT_OPERANDS_32(c, d, i)                                                          \
   QFT_OPERANDS_8(c, d, i), QFT_OPERANDS_8(c, d, (i) + 8), QFT_OPERANDS_8(c, d, (i) + 16), \
       QFT_OPERANDS_8(c, d, (i) + 24)
+#define QFT_OPERANDS_64(c, d) QFT_OPERANDS_32(c, d, 0), QFT_OPERANDS_32(c, d, 32)
 #define QFT_OPERANDS_128(c, d)                                                    \
   QFT_OPERANDS_32(c, d, 0), QFT_OPERANDS_32(c, d, 32), QFT_OPERANDS_32(c, d, 64), \
       QFT_OPERANDS_32(c, d, 96)
+#define QFT_REGISTERS_32                                                    \
+  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
+  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}"
+#define QFT_REGISTERS_64                                                             \
+  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "          \
+  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
+  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
+  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}"
 #define QFT_REGISTERS_128                                                                        \
   "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                      \
   "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "             \
@@ -196,9 +239,58 @@ __device__ __forceinline__ void MultiplyTf32(int (&d)[128], uint64_t a, uint64_t
       : "l"(a), "l"(b), "r"(1));
 }
 
+// Which way the lines of an operand in shared memory run: along the sum (MatrixDescriptor), or
+// across it (TransposedDescriptor).
+enum class Lines { kAlongSum = 0, kAcrossSum = 1 };
+
+// bf16 products with fp32 sums, d = a * b^T (+ d where `add`): a [64, 16] by its descriptor, or in
+// registers as MultiplyAdd of mma.sync takes its a [16, 16], a warp 16 of the rows; b [2 n, 16]
+// where d has n elements, laid out as those of MultiplyInteger.
+__device__ __forceinline__ void MultiplyBf16(float (&d)[32], uint64_t a, uint64_t b, bool add) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 " QFT_REGISTERS_32
+      ", %32, %33, p, 1, 1, 0, 0;\n}\n"
+      : QFT_OPERANDS_32("+f", d, 0)
+      : "l"(a), "l"(b), "r"(static_cast<int>(add)));
+}
+template <Lines kLinesOfB>
+__device__ __forceinline__ void MultiplyBf16(float (&d)[32], const uint32_t (&a)[4], uint64_t b,
+                                             bool add) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 " QFT_REGISTERS_32
+      ", {%32, %33, %34, %35}, %36, p, 1, 1, %38;\n}\n"
+      : QFT_OPERANDS_32("+f", d, 0)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(add)),
+        "n"(static_cast<int>(kLinesOfB)));
+}
+__device__ __forceinline__ void MultiplyBf16(float (&d)[64], uint64_t a, uint64_t b, bool add) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 " QFT_REGISTERS_64
+      ", %64, %65, p, 1, 1, 0, 0;\n}\n"
+      : QFT_OPERANDS_64("+f", d)
+      : "l"(a), "l"(b), "r"(static_cast<int>(add)));
+}
+template <Lines kLinesOfB>
+__device__ __forceinline__ void MultiplyBf16(float (&d)[64], const uint32_t (&a)[4], uint64_t b,
+                                             bool add) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %69, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 " QFT_REGISTERS_64
+      ", {%64, %65, %66, %67}, %68, p, 1, 1, %70;\n}\n"
+      : QFT_OPERANDS_64("+f", d)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(add)),
+        "n"(static_cast<int>(kLinesOfB)));
+}
+
 #undef QFT_OPERANDS_8
 #undef QFT_OPERANDS_32
+#undef QFT_OPERANDS_64
 #undef QFT_OPERANDS_128
+#undef QFT_REGISTERS_32
+#undef QFT_REGISTERS_64
 #undef QFT_REGISTERS_128
 
 }  // namespace qft::cuda

@@ -21,7 +21,7 @@ CudaEngine::CudaEngine(int device) : device_(device) {
   token_outside_ = static_cast<int*>(flag);
   *token_outside_ = 0;
   multiprocessors_ = properties.multiProcessorCount;
-  architecture_ = 10 * properties.major + properties.minor;
+  architecture_ = std::min(10 * properties.major + properties.minor, QFT_CUDA_MOST);
   std::snprintf(description_, sizeof(description_), "%.80s, sm_%d, %d multiprocessors, %.1f GB",
                 properties.name, architecture_, multiprocessors_,
                 static_cast<double>(properties.totalGlobalMem) * 1e-9);

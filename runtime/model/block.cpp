@@ -68,10 +68,9 @@ void BlockAfterAttention(const Llama& llama, int block, int64_t tokens, const Ma
   const float epsilon = static_cast<float>(llama.config->rms_norm_epsilon);
   const Operand o_input = llama.AtSite(activations.o_input, block, Site::kO, tokens);
   const Matrix middle = rows(activations.middle);
-  const Matrix hidden = rows(llama.workspace->hidden);
   engine.QuantizeRows(rows(activations.attention_output), o_input);
-  engine.MatmulForward(o_input, llama.weight(w.o), hidden, false);
-  engine.Add(hidden, x_in, middle);
+  engine.MatmulForward(o_input, llama.weight(w.o), middle, false);
+  engine.Add(middle, x_in, middle);
 
   const Operand mlp_input = llama.AtSite(activations.mlp_input, block, Site::kMlp, tokens);
   const Matrix gate = rows(activations.gate);
@@ -82,6 +81,8 @@ void BlockAfterAttention(const Llama& llama, int block, int64_t tokens, const Ma
   engine.MatmulForward(mlp_input, llama.weight(w.gate), gate, false);
   engine.MatmulForward(mlp_input, llama.weight(w.up), up, false);
   engine.SwigluForward(gate, up, down_input);
+  // Two terms are summed: in fp32.
+  const Matrix hidden = rows(llama.workspace->hidden);
   engine.MatmulForward(down_input, llama.weight(w.down), hidden, false);
   engine.Add(hidden, middle, x_out);
 }

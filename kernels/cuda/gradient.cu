@@ -14,36 +14,35 @@ __global__ void __launch_bounds__(Layout::kThreads, Layout::kBlocks)
                          const __grid_constant__ Gradient out) {
   const CriticalVectors<Layout> critical(out.critical);
   const Operand codes{out.data, out.grid, DType::kI8, out.rows, out.cols};
-  int turn = 0;
-  for (int64_t row = blockIdx.x; row < out.rows; row += gridDim.x, ++turn) {
-    T* x = values + row * out.cols;
-    typename Layout::Values v;
-    Layout::Load(x, out.cols, v);
-    float largest = 0.0f;
+  const T* source = values;
+  ForEachRow<Layout>(
+      source, out.rows, out.cols, [&](int64_t row, int turn, typename Layout::Values& v) {
+        T* x = values + row * out.cols;
+        float largest = 0.0f;
 #pragma unroll
-    for (int i = 0; i < Layout::kVectors; ++i) {
-      if (critical.Mask(i) != 0) {
-        critical.Store(i, v[i], out.critical.values + row * out.critical.count);
+        for (int i = 0; i < Layout::kVectors; ++i) {
+          if (critical.Mask(i) != 0) {
+            critical.Store(i, v[i], out.critical.values + row * out.critical.count);
 #pragma unroll
-        for (int j = 0; j < kVector; ++j) {
-          if ((critical.Mask(i) >> j & 1) == 0) continue;
-          v[i][j] = 0.0f;
-          x[Layout::Column(i) + j] = FromFloat<T>(0.0f);
+            for (int j = 0; j < kVector; ++j) {
+              if ((critical.Mask(i) >> j & 1) == 0) continue;
+              v[i][j] = 0.0f;
+              x[Layout::Column(i) + j] = FromFloat<T>(0.0f);
+            }
+          }
+#pragma unroll
+          for (int j = 0; j < kVector; ++j) largest = LargerMagnitude(largest, v[i][j]);
         }
-      }
+        const RowScale scale = MakeRowScale(LargestInTurn(__float_as_int(largest), turn), 127.0f);
+        if (threadIdx.x == 0) out.grid[row] = scale.scale;
+        const RandomRow bits(random.keys, random.row_offset + row, out.cols, random.step);
 #pragma unroll
-      for (int j = 0; j < kVector; ++j) largest = LargerMagnitude(largest, v[i][j]);
-    }
-    const RowScale scale = MakeRowScale(LargestInTurn(__float_as_int(largest), turn), 127.0f);
-    if (threadIdx.x == 0) out.grid[row] = scale.scale;
-    const RandomRow bits(random.keys, random.row_offset + row, out.cols, random.step);
-#pragma unroll
-    for (int i = 0; i < Layout::kVectors; ++i) {
-      const int64_t c = Layout::Column(i);
-      if (c >= out.cols) continue;
-      StoreRounded8<kStochastic>(v[i], scale.inverse, bits, random.keys, row, c, codes);
-    }
-  }
+        for (int i = 0; i < Layout::kVectors; ++i) {
+          const int64_t c = Layout::Column(i);
+          if (c >= out.cols) continue;
+          StoreRounded8<kStochastic>(v[i], scale.inverse, bits, random.keys, row, c, codes);
+        }
+      });
 }
 
 // values += decoded gradient. A block a row.

@@ -24,8 +24,6 @@ struct SteadyRow {
   float move;                        // magnitude of an update, in steps
   PhiloxRow weight_random;
   PhiloxRow momentum_random;
-  uint32_t weight_block;  // random index of column 0
-  uint32_t momentum_block;
 };
 
 // False: the row is not steady. Options and pointers must be what MayBeSteady asks for.
@@ -34,9 +32,7 @@ __device__ inline bool MakeSteadyRow(const Lion& lion, const LionKeys& keys, con
   // A weight that is not finite would have its say although weight decay is 0.
   const float largest_weight = row.step * static_cast<float>(128 * kResidualSteps);
   const float x = WantedMove(lion.rate, row.inverse_step);  // where beta1 m + (1 - beta1) g > 0
-  const auto weight_block = static_cast<uint64_t>(row.index * (row.cols / 4));
-  const auto momentum_block = static_cast<uint64_t>(row.index * (row.cols / 8));
-  const uint64_t end = weight_block + static_cast<uint64_t>(row.cols / 4);
+  const uint64_t end = static_cast<uint64_t>((row.index + 1) * (row.cols / 4));
   if (end > 0xffffffffu) return false;  // random indices of rows that are steady have 32 bits
   if (!(largest_weight <= 3.402823466e+38f) || !(x > -1.0f && x <= 0.0f)) return false;
   *steady = {lion.options.beta1,
@@ -46,9 +42,7 @@ __device__ inline bool MakeSteadyRow(const Lion& lion, const LionKeys& keys, con
              __float2uint_rz(fabsf(x) * 4294967296.0f),
              fabsf(x),
              MakePhiloxRow(keys.weight, 0, lion.step),
-             MakePhiloxRow(keys.momentum, 0, lion.step),
-             static_cast<uint32_t>(weight_block),
-             static_cast<uint32_t>(momentum_block)};
+             MakePhiloxRow(keys.momentum, 0, lion.step)};
   return true;
 }
 
@@ -267,8 +261,10 @@ struct Cursor {
   uint32_t momentum_block;
 };
 
-__device__ inline Cursor MakeCursor(const Row& row, const SteadyRow& steady, uint4* old) {
+__device__ inline Cursor MakeCursor(const Row& row, uint4* old) {
   const int c = static_cast<int>(threadIdx.x) * kWide;
+  const auto weight_block = static_cast<uint32_t>(row.index * (row.cols / 4));
+  const auto momentum_block = static_cast<uint32_t>(row.index * (row.cols / 8));
   return {c,
           row.codes + c,
           row.residual + c / 2,
@@ -276,8 +272,8 @@ __device__ inline Cursor MakeCursor(const Row& row, const SteadyRow& steady, uin
           row.gradient_codes + c,
           row.momentum_grid + c / kMomentumBlock,
           old + c / kWide,
-          steady.weight_block + static_cast<uint32_t>(c / 4),
-          steady.momentum_block + static_cast<uint32_t>(c / 8)};
+          weight_block + static_cast<uint32_t>(c / 4),
+          momentum_block + static_cast<uint32_t>(c / 8)};
 }
 
 __device__ inline void Advance(Cursor* at) {
@@ -313,25 +309,40 @@ __device__ inline void Move16AtEdge(const Row& row, const Cursor& at, Columns* c
   }
 }
 
+// 16 columns as they lie in memory, on their way while others are worked on.
+struct Loaded {
+  uint4 codes;
+  uint4 momentum;
+  uint4 gradient;
+  uint2 rests;
+  float momentum_grid;
+};
+
+template <bool kFine>
+__device__ inline Loaded Load16(const Cursor& at, int64_t cols) {
+  const bool inside = at.c < static_cast<int>(cols);
+  Loaded loaded;
+  loaded.codes = LoadWords(at.codes, inside);
+  loaded.momentum = LoadWords(at.momentum, inside);
+  loaded.gradient = LoadWords(at.gradient, inside);
+  loaded.rests = kFine && inside ? *reinterpret_cast<const uint2*>(at.residual) : uint2{0, 0};
+  loaded.momentum_grid = inside ? *at.grid : 0.0f;
+  return loaded;
+}
+
 // Updates the 16 columns that `at` is at; a row that grows asks for their old codes, which `at.old`
 // gets. All threads of a warp call it.
 template <bool kFine>
 __device__ inline void UpdateSteady16(const LionKeys& keys, const Row& row, const SteadyRow& steady,
-                                      const Cursor& at, RowCounts* counts) {
+                                      const Cursor& at, const Loaded& loaded, RowCounts* counts) {
   const bool inside = at.c < static_cast<int>(row.cols);
-  const uint4 codes = LoadWords(at.codes, inside);
-  const uint4 momentum = LoadWords(at.momentum, inside);
-  const uint4 gradient = LoadWords(at.gradient, inside);
-  const float momentum_grid = inside ? *at.grid : 0.0f;
   Columns columns;
-  if (kFine) {
-    LoadRests(inside ? *reinterpret_cast<const uint2*>(at.residual) : uint2{0, 0}, columns.rests);
-  }
-  if (inside) *at.old = codes;
+  if (kFine) LoadRests(loaded.rests, columns.rests);
+  if (inside) *at.old = loaded.codes;
 #pragma unroll
-  for (int k = 0; k < kWords; ++k) columns.codes[k] = Word(codes, k);
-  Move16<kFine>(keys, steady, momentum_grid, row.gradient_factor, momentum, gradient,
-                at.weight_block, &columns, counts);
+  for (int k = 0; k < kWords; ++k) columns.codes[k] = Word(loaded.codes, k);
+  Move16<kFine>(keys, steady, loaded.momentum_grid, row.gradient_factor, loaded.momentum,
+                loaded.gradient, at.weight_block, &columns, counts);
   float largest = columns.largest;
 #pragma unroll
   for (int offset = kMomentumBlock / kWide / 2; offset > 0; offset /= 2) {
@@ -442,12 +453,19 @@ __device__ inline bool UpdateSteadyRow(const RowOf& of, const LionKeys& keys, ui
                                        LionCounts* counts) {
   const Lion lion = MakeLion(of.options, *of.step);
   const Row row = MakeRow(lion, of.w, of.m, of.gradient, of.r);
+  Cursor at = MakeCursor(row, old);
+  Loaded next = Load16<kFine>(at, row.cols);
   SteadyRow steady;
   if (!MakeSteadyRow(lion, keys, row, &steady)) return false;
   RowCounts found;
   const int end = static_cast<int>(RoundUp(row.cols, 32 * kWide));  // whole warps
-  for (Cursor at = MakeCursor(row, steady, old); at.c < end; Advance(&at)) {
-    UpdateSteady16<kFine>(keys, row, steady, at, &found);
+  while (at.c < end) {
+    const Loaded loaded = next;
+    Cursor ahead = at;
+    Advance(&ahead);
+    next = Load16<kFine>(ahead, row.cols);
+    UpdateSteady16<kFine>(keys, row, steady, at, loaded, &found);
+    at = ahead;
   }
   if (!kFine) found.changed = found.moved;
   if (__syncthreads_or(found.outside)) GrowSteadyRow(of, old, &found, counts);

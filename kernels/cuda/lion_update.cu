@@ -6,7 +6,7 @@ namespace {
 
 // A row's new steps wait in shared memory when they fit in this.
 constexpr size_t kMostShared = 96 * 1024;
-constexpr int kBlocksPerMultiprocessor = 6;
+constexpr int kBlocksPerMultiprocessor = 5;
 
 struct LionProblem {
   Weight w;

@@ -9,12 +9,9 @@ template <typename Layout, typename T>
 __global__ void __launch_bounds__(Layout::kThreads, Layout::kBlocks)
     QuantizeRowsKernel(const T* x, int64_t rows, const __grid_constant__ Operand out) {
   const OperandRows<Layout> writer(out);
-  int turn = 0;
-  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x, ++turn) {
-    typename Layout::Values v;
-    Layout::Load(x + row * out.cols, out.cols, v);
+  ForEachRow<Layout>(x, rows, out.cols, [&](int64_t row, int turn, typename Layout::Values& v) {
     writer.Write(row, turn, v);
-  }
+  });
 }
 
 // dy [rows, N] -> codes with a scale a token.
@@ -23,10 +20,7 @@ __global__ void __launch_bounds__(Layout::kThreads, Layout::kBlocks)
     QuantizeOutputGradientKernel(const T* dy, const float* fold, int64_t rows,
                                  const __grid_constant__ GradientRandom random,
                                  const __grid_constant__ Operand out) {
-  int turn = 0;
-  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x, ++turn) {
-    typename Layout::Values v;
-    Layout::Load(dy + row * out.cols, out.cols, v);
+  ForEachRow<Layout>(dy, rows, out.cols, [&](int64_t row, int turn, typename Layout::Values& v) {
     float largest = 0.0f;
 #pragma unroll
     for (int i = 0; i < Layout::kVectors; ++i) {
@@ -44,7 +38,7 @@ __global__ void __launch_bounds__(Layout::kThreads, Layout::kBlocks)
       if (c >= out.cols) continue;
       StoreRounded8<kStochastic>(v[i], scale.inverse, bits, random.keys, row, c, out);
     }
-  }
+  });
 }
 
 // Floating out: dy * fold.

@@ -40,10 +40,7 @@ __global__ void __launch_bounds__(Layout::kThreads, Layout::kBlocks)
     const float zeros[kVector] = {};
     if (Layout::Column(i) < cols) Store8(column_largest, Layout::Column(i), cols + kVector, zeros);
   }
-  int turn = 0;
-  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x, ++turn) {
-    typename Layout::Values v;
-    Layout::Load(dy + row * cols, cols, v);
+  ForEachRow<Layout>(dy, rows, cols, [&](int64_t row, int turn, typename Layout::Values& v) {
     const float row_factor = folds.row_fold == nullptr ? 1.0f : folds.row_fold[row];
     float row_largest = 0.0f;
 #pragma unroll
@@ -64,7 +61,7 @@ __global__ void __launch_bounds__(Layout::kThreads, Layout::kBlocks)
       if (c >= cols) continue;
       StoreRounded8<kStochastic>(v[i], scale.inverse, bits, random.keys, row, c, out);
     }
-  }
+  });
   __syncthreads();
   // Neighbouring threads neighbouring columns, and each block from another one on: atomics on one
   // address wait for each other.

@@ -13,10 +13,8 @@ __global__ void __launch_bounds__(Layout::kThreads, Layout::kBlocks)
     RmsNormForwardKernel(const T* x, const float* weight, float epsilon, int64_t rows,
                          const __grid_constant__ Operand y, float* rstd) {
   const OperandRows<Layout> writer(y);
-  int turn = 0;
-  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x, ++turn) {
-    typename Layout::Values v, w;
-    Layout::Load(x + row * y.cols, y.cols, v);
+  ForEachRow<Layout>(x, rows, y.cols, [&](int64_t row, int turn, typename Layout::Values& v) {
+    typename Layout::Values w;
     Layout::Load(weight, y.cols, w);
     float sum = 0.0f;
 #pragma unroll
@@ -33,7 +31,7 @@ __global__ void __launch_bounds__(Layout::kThreads, Layout::kBlocks)
       value = value * r * w[i / kVector][i % kVector];
     }
     writer.Write(row, turn, v);
-  }
+  });
 }
 
 struct BackwardShape {

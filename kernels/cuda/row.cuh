@@ -79,6 +79,63 @@ struct RowLayout {
   }
 };
 
+// A row that is on its way while another is worked on. fp32 has no registers for that: it comes
+// when it is taken.
+template <typename Layout, typename T>
+class RowAhead {
+ public:
+  __device__ void Load(const T* row, int64_t cols) {
+    row_ = row;
+    cols_ = cols;
+    if constexpr (kAhead) {
+#pragma unroll
+      for (int i = 0; i < Layout::kVectors; ++i) {
+        const int64_t c = Layout::Column(i);
+        words_[i] = c < cols ? *reinterpret_cast<const uint4*>(row + c) : make_uint4(0, 0, 0, 0);
+      }
+    }
+  }
+  __device__ void Take(typename Layout::Values& v) const {
+    if constexpr (kAhead) {
+#pragma unroll
+      for (int i = 0; i < Layout::kVectors; ++i) {
+        const uint32_t w[4] = {words_[i].x, words_[i].y, words_[i].z, words_[i].w};
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          v[i][2 * j] = __uint_as_float(w[j] << 16);
+          v[i][2 * j + 1] = __uint_as_float(w[j] & 0xffff0000u);
+        }
+      }
+    } else {
+      Layout::Load(row_, cols_, v);
+    }
+  }
+
+ private:
+  static constexpr bool kAhead =
+      Layout::kWhole && Layout::kVectors <= 3 && std::is_same_v<T, BFloat16>;
+
+  const T* row_ = nullptr;
+  int64_t cols_ = 0;
+  uint4 words_[kAhead ? Layout::kVectors : 1];
+};
+
+// Calls work(row, turn, v) for each of this block's rows of data [rows, cols].
+template <typename Layout, typename T, typename Work>
+__device__ void ForEachRow(const T* data, int64_t rows, int64_t cols, Work work) {
+  RowAhead<Layout, T> ahead;
+  int64_t row = blockIdx.x;
+  if (row < rows) ahead.Load(data + row * cols, cols);
+  for (int turn = 0; row < rows; ++turn) {
+    typename Layout::Values v;
+    ahead.Take(v);
+    const int64_t next = row + gridDim.x;
+    if (next < rows) ahead.Load(data + next * cols, cols);
+    work(row, turn, v);
+    row = next;
+  }
+}
+
 inline constexpr int64_t kMostRowColumns = 1024 * 8 * kVector;
 inline constexpr char kRowTooWide[] = "rows of more than 65,536 columns";
 
@@ -104,11 +161,15 @@ unsigned RowBlocks(int64_t rows, int multiprocessors) {
 template <typename Layout>
 class CriticalVectors {
  public:
+  // All threads of the block; has a barrier.
   __device__ explicit CriticalVectors(const CriticalFeatures& critical) {
+    __shared__ CriticalColumns columns;
+    LoadCriticalColumns(critical, &columns);
 #pragma unroll
     for (int i = 0; i < Layout::kVectors; ++i) bits_[i] = 0;
+#pragma unroll 4
     for (int j = 0; j < critical.count; ++j) {
-      const int column = critical.columns[j];
+      const int column = columns.column[j];
 #pragma unroll
       for (int i = 0; i < Layout::kVectors; ++i) {
         const int64_t offset = column - Layout::Column(i);

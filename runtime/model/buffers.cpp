@@ -82,7 +82,7 @@ MicroBatch AllocateMicroBatch(const BufferShape& shape, bool training, Arena& ar
   m.head_input = AllocateKept(shape, hidden, arena);
   if (training) {
     m.head_gradient = AllocateMatrix(purpose, DType::kF32, tokens, hidden, arena);
-    m.residual_gradient = AllocateMatrix(purpose, DType::kF32, tokens, hidden, arena);
+    m.residual_gradient = AllocateMatrix(purpose, shape.activation_type, tokens, hidden, arena);
   }
   return m;
 }

@@ -67,7 +67,7 @@ void HeadNormBackward(const Llama& llama, const MicroBatch& batch, const Matrix&
                       float* norm_gradient) {
   Engine& engine = *llama.engine;
   const Matrix residual = FirstRows(batch.residual_gradient, batch.tokens);
-  engine.Fill(residual.data, 0, residual.rows * residual.cols * sizeof(float));
+  engine.Fill(residual.data, 0, residual.rows * residual.cols * ElementBytes(residual.dtype));
   engine.RmsNormBackward(x, llama.norm(llama.tensors->final_norm), batch.final_rstd,
                          FirstRows(batch.head_gradient, batch.tokens), residual, norm_gradient);
 }

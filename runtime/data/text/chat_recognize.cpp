@@ -151,6 +151,7 @@ class Canonicalizer {
       out_ += kind == '{' ? "\x01V" : "\x01B";
       out_ += CanonicalTag(tag);
     }
+    if (end == jinja_.size()) out_ += "\x01U";  // never closed: no template at all
     return std::min(jinja_.size(), end + close.size());
   }
 

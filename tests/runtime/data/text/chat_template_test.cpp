@@ -98,6 +98,9 @@ TEST(ChatTemplate, LayoutDoesNotMatterAndEverythingElseDoes) {
     other.replace(other.find(from), from.size(), to);
     EXPECT_EQ(RecognizeChatTemplate(other), nullptr) << other;
   }
+  for (size_t size = 0; size < text.size(); ++size) {
+    EXPECT_EQ(RecognizeChatTemplate(text.substr(0, size)), nullptr) << size;
+  }
   for (const char* odd :
        {"", "{", "{{", "{{ '", "{% ", "{#", "{{ a['", "{{ a['b' }}", "\xff{{\xff"}) {
     EXPECT_EQ(RecognizeChatTemplate(odd), nullptr) << odd;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <random>
 
 #include "chat_tokenizer.h"
 #include "runtime/data/text/dataset.h"
@@ -201,6 +202,34 @@ TEST_F(DataFormsTest, BadRecordsNameFileLineAndReason) {
     EXPECT_EQ(message.find(path_ + ":3: "), 0U) << message;
     EXPECT_NE(message.find(bad.message), std::string::npos) << message;
   }
+}
+
+// A record with bytes changed is read or refused; under a sanitizer this is a small fuzz test.
+TEST_F(DataFormsTest, DamagedRecordsAreReadOrRefused) {
+  std::vector<std::string> lines = {
+      "{\"instruction\": \"a\", \"input\": \"b\", \"output\": \"c\\u00e9\"}",
+      Chat("[{\"role\": \"user\", \"content\": \"u\"}, {\"role\": \"assistant\", \"content\": "
+           "\"<think>x</think>y\"}]"),
+      Turns("[{\"from\": \"human\", \"value\": \"u\"}, {\"from\": \"gpt\", \"value\": \"v\"}]")};
+  std::mt19937 random(1);
+  const auto encoder = DocumentEncoder::Create(tokenizer_, "qwen3", "");
+  size_t read = 0;
+  for (int i = 0; i < 6000; ++i) {
+    std::string line = lines[random() % lines.size()];
+    for (uint32_t changes = random() % 3; changes > 0; --changes) {
+      const size_t at = random() % line.size();
+      const char other = "\"{}[]:,\\x0\xff"[random() % 11];
+      random() % 2 == 0 ? line.erase(at, 1) : line.replace(at, 1, 1, other);
+    }
+    const auto record = ParseRecord(line, RecordForm::kAuto);
+    if (record.ok()) {
+      read += encoder->Encode(*record).ok() ? 1 : 0;
+    } else {
+      EXPECT_FALSE(record.status().message().empty());
+    }
+  }
+  EXPECT_GT(read, 1000U);
+  EXPECT_LT(read, 5000U);
 }
 
 TEST_F(DataFormsTest, BadRecordsAreSkippedWhereAsked) {

@@ -142,6 +142,7 @@ PIECES = [
     "👩\u200d👩\u200d👧", "🇩🇪", "\ufeff", "\u2028", "def f(x):\n    return x\n", "{{ messages }}",
     "{% for x in y %}", "\\n", '"quoted"', "'", "\\", "<|im_end|>", "<|im_start|>assistant\n",
     "<|eot_id|>", "[INST]", "[/INST]", "</s>", "<s>", "<think>", "</think>", "<think>\n\nhm\n</think>\n\n",
+    "<think>one</think>two<think>three</think>\nfour",
     "<tool_response>", "</tool_response>", "<<SYS>>", "<|user|>\n", "1234567890", "a" * 70, "\x00", "\x7f",
 ]
 

@@ -196,9 +196,13 @@ void Training::TellEstimate(const qft_step_result& result) {
   const int64_t evaluations = 1 + (options_.eval_every > 0 ? (left - 1) / options_.eval_every : 0);
   const double seconds = static_cast<double>(left) * step_seconds +
                          static_cast<double>(evaluations) * evaluation_seconds_;
-  progress_.Print(Format("estimate about %s left: %lld steps of %.3g s, %lld evaluations of %.3g s",
-                         Duration(seconds).c_str(), static_cast<long long>(left), step_seconds,
-                         static_cast<long long>(evaluations), evaluation_seconds_));
+  std::string line = Format("estimate about %s left: %lld steps of %.3g s",
+                            Duration(seconds).c_str(), static_cast<long long>(left), step_seconds);
+  if (evaluation_seconds_ > 0) {
+    line += Format(", %lld evaluations of %.3g s", static_cast<long long>(evaluations),
+                   evaluation_seconds_);
+  }
+  progress_.Print(line);
 }
 
 void Training::CountSkipped(bool skipped) {

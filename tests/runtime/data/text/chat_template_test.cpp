@@ -138,6 +138,7 @@ TEST(ChatTemplate, RefusesWhatATemplateDoesNotHave) {
   const auto expect = [](const char* name, const std::vector<std::string>& roles,
                          const std::string& part) {
     std::vector<ChatMessage> messages;
+    messages.reserve(roles.size());
     for (const std::string& role : roles) messages.push_back({role, "x", "", false});
     const auto chat = Find(Config(""), name)->Render(messages, false);
     ASSERT_FALSE(chat.ok()) << name;

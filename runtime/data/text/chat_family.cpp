@@ -47,8 +47,8 @@ void WriteChatMlMessage(const ChatMessage& message, ChatWriter* writer) {
 }
 
 void WriteDefaultSystem(const ChatContext& context, ChatWriter* writer) {
-  if (context.family.detail == nullptr || context.messages.front().role == "system") return;
-  writer->Add(Concat(kStart, "system\n", context.family.detail, kEnd, "\n"));
+  if (context.family.default_system == nullptr || context.messages.front().role == "system") return;
+  writer->Add(Concat(kStart, "system\n", context.family.default_system, kEnd, "\n"));
 }
 
 void WriteAssistantPrompt(const ChatContext& context, ChatWriter* writer) {

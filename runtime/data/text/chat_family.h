@@ -46,11 +46,9 @@ struct ChatFamily {
   void (*write)(const ChatContext& context, ChatWriter* writer);
   ChatOrder order;
   bool has_tool;
-  bool needs_begin;         // bos_token
-  const char* end_of_turn;  // nullptr: eos_token
-  // The system prompt where the conversation has none, or what else sets families apart that share
-  // a writer.
-  const char* detail;
+  bool needs_begin;            // bos_token
+  const char* end_of_turn;     // nullptr: eos_token
+  const char* default_system;  // the system prompt where the conversation has none; nullptr: none
 };
 
 const std::vector<ChatFamily>& ChatFamilies();

@@ -235,11 +235,13 @@ def main():
             text = pathlib.Path(published).read_text(encoding="utf-8")
             for messages in conversations:
                 for prompt in (False, True):
-                    if render(plain, messages, text, prompt) != render(plain, messages, template, prompt):
+                    published_text = render(plain, messages, text, prompt)
+                    if published_text != render(plain, messages, template, prompt):
                         raise SystemExit(f"{published} differs from {name}: {messages}")
             print(f"{published}: renders as {name}, {len(conversations)} conversations")
     golden = {"added_tokens": added, "conversations": pools, "templates": cases}
-    (HERE / "chat_golden.json").write_text(json.dumps(golden, ensure_ascii=True, separators=(",", ":")) + "\n")
+    text = json.dumps(golden, ensure_ascii=True, separators=(",", ":"))
+    (HERE / "chat_golden.json").write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-/* libqft_data: tokenizer, data sets, learning-rate schedules, generation and export, built on qft_c.h.
- * A library of its own, so that who embeds the core needs neither ICU nor this. The conventions are
- * those of qft_c.h.
+/* libqft_data: tokenizer, data sets, learning-rate schedules, conversations, generation and export,
+ * built on qft_c.h. A library of its own, so that who embeds the core needs neither ICU nor this. The
+ * conventions are those of qft_c.h.
  */
 #ifndef QFT_DATA_H
 #define QFT_DATA_H
@@ -47,12 +47,29 @@ QFT_API qft_status qft_tokenizer_get_end(const qft_tokenizer* tokenizer, int32_t
 
 /* ---- data set --------------------------------------------------------------------------------- */
 
-/* JSON lines, each {"text": ...} or {"prompt": ..., "completion": ...} (loss on the completion and
- * the end token only), tokenised, shuffled and packed into batches. The tokens of a document are
- * those of its text, or of prompt and completion each for itself, and the end token. Special tokens
- * written in a prompt are recognised; in text and completion they are plain text. What is longer than
- * sequence_tokens loses the beginning of its prompt (all but one token), then its end. Token ids of
- * all documents are kept in memory. */
+/* Files of JSON lines or of tokens, tokenised, mixed, shuffled and packed into batches. A line is a
+ * record of one of these forms ("form" of the options names one, otherwise its fields tell):
+ *   text               {"text"}
+ *   prompt-completion  {"prompt", "completion"}: the completion is learnt
+ *   alpaca             {"instruction", "input" (may be missing), "output"}: the output is learnt,
+ *                      after Alpaca's standard prompt
+ *   messages           {"messages": [{"role", "content", "reasoning_content" (may be missing)}]}
+ *   sharegpt           {"conversations": [{"from", "value"}]}
+ * The tokens of a document are those of its text, or of prompt and completion each for itself, and
+ * the end token, which is learnt. Special tokens written in the prompt of prompt-completion are
+ * recognised; in other texts they are plain text. A conversation is what the chat template makes of
+ * it, tokenised as a whole: special tokens are recognised wherever they stand, as by transformers.
+ * What the assistant says is learnt, with the token that ends its turn.
+ * What is longer than sequence_tokens loses what precedes its first learnt token from the beginning
+ * (all but one token), then its end.
+ *
+ * A file of tokens, all numbers little endian and without padding: 8 bytes "QFTTOKEN"; uint32
+ * version, 1; uint32 bytes of a token, 2 or 4; uint32 1 if there is a mask, else 0; uint32 0; uint64
+ * tokens; uint64 documents; the tokens; the mask, one byte a token, 1 where it is learnt, 0 where
+ * not; for each document a uint64, the number of tokens up to and with its last. No token is added.
+ *
+ * Some 150 bytes a document are kept in memory, and the tokens of as many as memory_limit allows;
+ * the others are read from their file again when they are needed. */
 typedef struct qft_dataset qft_dataset;
 
 typedef struct qft_dataset_options {
@@ -63,25 +80,66 @@ typedef struct qft_dataset_options {
                                documents are never on both sides; 0: none */
   int64_t held_out_limit;  /* most documents held out; 0: no limit */
   uint64_t seed;           /* of the order */
+  const char* form;        /* of all lines; NULL or empty: their fields tell */
+  size_t form_length;
+  const char* chat_template; /* chatml, llama-2, llama-3, llama-3.1, mistral-v0, mistral-v1,
+                                mistral-v3, mistral-v3-tekken, qwen2, qwen2.5, qwen3, smollm2 or
+                                zephyr; NULL or empty: the tokenizer's own, if it is one of them */
+  size_t chat_template_length;
+  const char* chat_date; /* in the texts of llama-3.1; NULL or empty: "26 Jul 2024" */
+  size_t chat_date_length;
+  int64_t memory_limit; /* bytes of tokens that are kept in memory; 0: no limit */
+  int32_t skip_bad;     /* not 0: leave out records that are wrong, instead of failing */
+  int32_t reserved;
 } qft_dataset_options;
+
+/* One file of a data set. */
+typedef struct qft_dataset_file {
+  uint64_t struct_size;
+  const char* path;
+  size_t path_length;
+  double weight; /* share of the tokens of an epoch, relative to the other files'; all 0: every
+                    document once an epoch. An epoch has about as many tokens as all files. */
+} qft_dataset_file;
+
+/* One document, as it is after any cut. */
+typedef struct qft_document {
+  uint64_t struct_size;
+  int64_t tokens;
+  const int32_t* token_ids;
+  const uint8_t* learnt; /* one a token, 0 or 1 */
+  int64_t dropped;       /* tokens that were cut off */
+  int64_t file;          /* its place among the files */
+  int64_t number;        /* of its line, from 1; in a file of tokens of the document, from 0 */
+  int32_t held_out;
+  int32_t reserved;
+} qft_document;
 
 typedef struct qft_dataset_info {
   uint64_t struct_size;
   int64_t documents; /* that train */
   int64_t documents_held_out;
   int64_t documents_truncated;
-  int64_t tokens;  /* of one epoch of the training part */
+  int64_t tokens;  /* of the first epoch of the training part */
   int64_t batches; /* of the first epoch; others may differ by a few */
   int64_t batches_held_out;
   double packing_efficiency; /* tokens / (batches * batch_tokens) */
+  int64_t records_skipped;   /* with skip_bad */
 } qft_dataset_info;
 
-/* Errors: FILE_NOT_FOUND, BAD_DATA (file, line and what is wrong with it; empty data), OUT_OF_RANGE.
+/* Errors: FILE_NOT_FOUND, BAD_DATA (file, line and what is wrong with it; empty data), OUT_OF_RANGE,
+ * UNSUPPORTED (no chat template of that name, an unknown one, or none; tools in a conversation).
  * Thread: any. Blocks: while all is tokenised. Since: 0.1. */
 QFT_API qft_status qft_dataset_open(const char* path, size_t path_length,
                                     const qft_tokenizer* tokenizer,
                                     const qft_dataset_options* options, qft_dataset** dataset,
                                     qft_error** error);
+/* The same from several files. count: 1 .. 65536. Errors: also OUT_OF_RANGE (a weight that is
+ * negative; weights for some files only). Thread: any. Blocks: while all is tokenised. Since: 0.1. */
+QFT_API qft_status qft_dataset_open_files(const qft_dataset_file* files, int64_t count,
+                                          const qft_tokenizer* tokenizer,
+                                          const qft_dataset_options* options, qft_dataset** dataset,
+                                          qft_error** error);
 /* Thread: any. Blocks: no. Since: 0.1. */
 QFT_API void qft_dataset_destroy(qft_dataset* dataset);
 /* info [in, out] with struct_size set. Thread: any. Blocks: no. Since: 0.1. */
@@ -90,14 +148,24 @@ QFT_API qft_status qft_dataset_get_info(const qft_dataset* dataset, qft_dataset_
 /* The next `count` batches, epoch after epoch without end, each epoch in its own order.
  * batches [in, out; count] with struct_size set in each: arrays borrowed until the next call of
  * qft_dataset_next on this data set.
- * Errors: OUT_OF_RANGE (count below 1, more than 2^30 tokens at once), STRUCT_SIZE.
- * Thread: one. Blocks: no. Since: 0.1. */
+ * Errors: OUT_OF_RANGE (count below 1, more than 2^30 tokens at once), STRUCT_SIZE; STATE (a file
+ * has changed since), IO. Thread: one. Blocks: on file reads. Since: 0.1. */
 QFT_API qft_status qft_dataset_next(qft_dataset* dataset, qft_batch* batches, int64_t count,
                                     qft_error** error);
 /* Held-out batch `index`; arrays borrowed until the data set is destroyed.
  * Errors: OUT_OF_RANGE. Thread: any. Blocks: no. Since: 0.1. */
 QFT_API qft_status qft_dataset_get_held_out(const qft_dataset* dataset, int64_t index,
                                             qft_batch* batch, qft_error** error);
+/* Document `index` of all, 0 .. documents + documents_held_out - 1, in the order of the files; arrays
+ * borrowed until the next call of this function on this data set.
+ * Errors: OUT_OF_RANGE, STRUCT_SIZE, STATE, IO. Thread: one. Blocks: on file reads.
+ * Since: 0.1. */
+QFT_API qft_status qft_dataset_get_document(qft_dataset* dataset, int64_t index,
+                                            qft_document* document, qft_error** error);
+/* Why a record was skipped, of the first 100 ("file:line: ..."), copied into buffer.
+ * Errors: OUT_OF_RANGE. Thread: any. Blocks: no. Since: 0.1. */
+QFT_API qft_status qft_dataset_get_skipped(const qft_dataset* dataset, int64_t index, char* buffer,
+                                           size_t capacity, size_t* needed, qft_error** error);
 /* epoch [out]: epochs begun before the position, as a fraction. Thread: any. Blocks: no. Since: 0.1. */
 QFT_API qft_status qft_dataset_get_epoch(const qft_dataset* dataset, double* epoch,
                                          qft_error** error);
@@ -132,6 +200,37 @@ typedef struct qft_schedule {
 QFT_API qft_status qft_schedule_get(const qft_schedule* schedule, int64_t step, double* rate,
                                     qft_error** error);
 
+/* ---- conversations ----------------------------------------------------------------------------- */
+
+typedef struct qft_chat_message {
+  uint64_t struct_size;
+  const char* role; /* system, user, assistant or tool */
+  size_t role_length;
+  const char* content;
+  size_t content_length;
+} qft_chat_message;
+
+typedef struct qft_chat_options {
+  uint64_t struct_size;
+  const char* chat_template; /* as in qft_dataset_options */
+  size_t chat_template_length;
+  const char* chat_date;
+  size_t chat_date_length;
+} qft_chat_options;
+
+/* The text of a conversation, up to where the assistant's next turn begins, copied into buffer: a
+ * prompt for qft_generate. count: 1 .. 65536.
+ * Errors: BAD_DATA (roles, or an order of them, that the template does not have; no beginning or end
+ * token), UNSUPPORTED (an unknown chat template, or none), OUT_OF_RANGE, STRUCT_SIZE. Thread: any.
+ * Blocks: no. Since: 0.1. */
+QFT_API qft_status qft_chat_render(const qft_tokenizer* tokenizer, const qft_chat_message* messages,
+                                   int64_t count, const qft_chat_options* options, char* buffer,
+                                   size_t capacity, size_t* needed, qft_error** error);
+/* id [out] of the token that ends the assistant's turn. Errors: NOT_FOUND (the tokenizer lacks it);
+ * as qft_chat_render. Thread: any. Blocks: no. Since: 0.1. */
+QFT_API qft_status qft_chat_get_end(const qft_tokenizer* tokenizer, const qft_chat_options* options,
+                                    int32_t* id, qft_error** error);
+
 /* ---- generation ------------------------------------------------------------------------------- */
 
 typedef struct qft_generate_options {
@@ -141,15 +240,17 @@ typedef struct qft_generate_options {
   int64_t top_k;          /* 0: all */
   double top_p;           /* 0: all */
   uint64_t seed;
+  const int32_t* stop_ids; /* tokens that end the answer, beside the end token; not borrowed */
+  int64_t stop_count;      /* 0 .. 1024 */
 } qft_generate_options;
 
 /* A piece of the answer, whole UTF-8 characters. Non-zero stops. Called on the calling thread. */
 typedef int32_t (*qft_text_callback)(void* user, const char* text, size_t length);
 
-/* Continues `prompt` until the end token or maximum_tokens. The answer is copied into buffer (may be
- * NULL with capacity 0) and, if callback is not NULL, handed out piece by piece. Special tokens in
- * the prompt are recognised. Errors: as qft_decoder_feed; CANCELLED. Thread: one. Blocks: for the
- * work. Since: 0.1. */
+/* Continues `prompt` until the end token, one of stop_ids or maximum_tokens. The answer is copied into
+ * buffer (may be NULL with capacity 0) and, if callback is not NULL, handed out piece by piece.
+ * Special tokens in the prompt are recognised. Errors: as qft_decoder_feed; CANCELLED. Thread: one.
+ * Blocks: for the work. Since: 0.1. */
 QFT_API qft_status qft_generate(qft_session* session, const qft_tokenizer* tokenizer,
                                 const char* prompt, size_t prompt_length,
                                 const qft_generate_options* options, qft_text_callback callback,

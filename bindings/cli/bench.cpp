@@ -5,6 +5,7 @@
 
 #include "bindings/cli/command.h"
 #include "bindings/cli/files.h"
+#include "bindings/cli/model_path.h"
 #include "bindings/cli/report.h"
 #include "bindings/cli/source.h"
 #include "bindings/cli/text.h"
@@ -66,7 +67,7 @@ std::string ReadConfig(const std::string& model) {
   for (const NamedShape& shape : kShapes) {
     if (model == shape.name) return shape.config;
   }
-  std::filesystem::path path = model;
+  std::filesystem::path path = FindModel(model);
   if (std::filesystem::is_directory(path)) path /= "config.json";
   if (!std::filesystem::exists(path)) {
     throw Usage("--model " + model + ": neither a folder with config.json nor one of " + Names());

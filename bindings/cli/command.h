@@ -26,8 +26,10 @@ std::unique_ptr<Command> MakeBench(CLI::App& program);
 std::unique_ptr<Command> MakeDoctor(CLI::App& program);
 std::unique_ptr<Command> MakeCreate(CLI::App& program);
 std::unique_ptr<Command> MakeFinetune(CLI::App& program);
+std::unique_ptr<Command> MakeData(CLI::App& program);
 std::unique_ptr<Command> MakeEval(CLI::App& program);
 std::unique_ptr<Command> MakeGenerate(CLI::App& program);
+std::unique_ptr<Command> MakeChat(CLI::App& program);
 std::unique_ptr<Command> MakeExport(CLI::App& program);
 std::unique_ptr<Command> MakeInspect(CLI::App& program);
 

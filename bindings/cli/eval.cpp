@@ -2,6 +2,7 @@
 #include <cstdio>
 
 #include "bindings/cli/command.h"
+#include "bindings/cli/data_options.h"
 #include "bindings/cli/evaluation.h"
 #include "bindings/cli/files.h"
 #include "bindings/cli/interrupt.h"
@@ -31,7 +32,7 @@ class Eval : public Command {
       : Command(program, "eval", "Measure the loss of a model or a checkpoint on text"),
         table_(app_) {
     source_.AddOptions(table_);
-    table_.Add("Input", "data", data_path_, "JSON lines (default: the run's)");
+    AddDataOptions("Input", &data_, &table_);
     held_out_option_ = table_
                            .Add("Input", "held-out", held_out_,
                                 "Share of the documents held out; a run's own otherwise")
@@ -72,8 +73,8 @@ class Eval : public Command {
 
   void TakeRunDefaults() {
     const json& run = source_.run_config();
-    if (data_path_.empty()) data_path_ = run.value("data", "");
-    if (data_path_.empty()) throw Usage("--data is needed");
+    TakeRunData(run, &data_);
+    if (data_.files.empty()) throw Usage("--data is needed");
     if (held_out_option_->count() == 0) held_out_ = run.value("held-out", held_out_);
     if (held_out_limit_option_->count() == 0) {
       held_out_limit_ = run.value("held-out-limit", held_out_limit_);
@@ -90,8 +91,7 @@ class Eval : public Command {
     options.sequence_tokens = sequence_;
     options.held_out_share = all_ ? 0 : held_out_;
     options.held_out_limit = held_out_limit_;
-    return Make<Dataset>(qft_dataset_open, data_path_.data(), data_path_.size(), tokenizer.get(),
-                         &options);
+    return OpenDataset(data_, tokenizer, options);
   }
 
   static BatchSource InOrder(const Dataset& dataset) {
@@ -133,7 +133,7 @@ class Eval : public Command {
 
   OptionTable table_;
   Source source_;
-  std::string data_path_;
+  DataOptions data_;
   double held_out_ = 0.05;
   int64_t held_out_limit_ = 256;
   int64_t sequence_ = 512;

@@ -7,6 +7,7 @@
 
 #include "bindings/cli/command.h"
 #include "bindings/cli/interrupt.h"
+#include "bindings/cli/model_path.h"
 #include "bindings/cli/report.h"
 #include "bindings/cli/sample.h"
 #include "bindings/cli/source.h"
@@ -68,8 +69,9 @@ class Finetune : public Command {
       if (resuming() && resume_path_.empty()) throw Usage("--resume needs a run, or --output");
       options_.output = FolderByTime();
     }
-    for (std::string* path :
-         {&options_.model, &options_.data, &options_.output, &options_.export_folder}) {
+    options_.model = FindModel(options_.model);
+    MakeAbsolute(&options_.data.files);
+    for (std::string* path : {&options_.model, &options_.output, &options_.export_folder}) {
       if (!path->empty()) *path = fs::absolute(*path).lexically_normal().string();
     }
     folder_.root = options_.output;
@@ -91,8 +93,7 @@ class Finetune : public Command {
     data.held_out_share = options_.held_out;
     data.held_out_limit = options_.held_out_limit;
     data.seed = static_cast<uint64_t>(options_.settings.seed);
-    dataset_ = Make<Dataset>(qft_dataset_open, options_.data.data(), options_.data.size(),
-                             tokenizer_.get(), &data);
+    dataset_ = OpenDataset(options_.data, tokenizer_, data);
     steps_ = Steps();
     model_ = LoadModel(options_.model);
     session_ = OpenSession(model_, options_.settings);

@@ -16,10 +16,10 @@ const std::map<std::string, int32_t>& Schedules() {
 }
 
 void AddInputAndLength(FinetuneOptions* o, OptionTable* t) {
-  t->Add("Input and output", "model", o->model, "Hugging Face folder or GGUF file")->required();
-  t->Add("Input and output", "data", o->data,
-         "JSON lines: {\"text\"} or {\"prompt\", \"completion\"}")
+  t->Add("Input and output", "model", o->model,
+         "Hugging Face folder, GGUF file, or ORG/NAME in the local Hugging Face cache")
       ->required();
+  AddDataOptions("Input and output", &o->data, t)->required();
   t->Add("Input and output", "output", o->output,
          "Folder of the run, new (default: runs/<date and time>)");
   t->Add("Input and output", "export", o->export_folder,

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "bindings/cli/data_options.h"
 #include "bindings/cli/options.h"
 #include "bindings/cli/settings.h"
 
@@ -13,7 +14,7 @@ namespace qft::cli {
 
 struct FinetuneOptions {
   std::string model;
-  std::string data;
+  DataOptions data;
   std::string output;
   std::string export_folder;
   Settings settings;

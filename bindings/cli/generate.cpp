@@ -2,6 +2,7 @@
 
 #include "bindings/cli/command.h"
 #include "bindings/cli/files.h"
+#include "bindings/cli/generation_options.h"
 #include "bindings/cli/interrupt.h"
 #include "bindings/cli/source.h"
 
@@ -33,14 +34,7 @@ class Generate : public Command {
         table_.Add("Prompt", "prompt", prompt_, "The text to continue; - reads standard input");
     table_.Add("Prompt", "prompt-file", prompt_file_, "A file that holds it; - is standard input")
         ->excludes(prompt);
-    table_.Add("Answer", "max-tokens", max_tokens_, "Most new tokens")->check(CLI::PositiveNumber);
-    table_.Add("Answer", "temperature", temperature_, "0: always the likeliest token")
-        ->check(CLI::NonNegativeNumber);
-    table_.Add("Answer", "top-k", top_k_, "Choose among so many likeliest tokens; 0: all")
-        ->check(CLI::NonNegativeNumber);
-    table_.Add("Answer", "top-p", top_p_, "Choose among the likeliest that sum up to it; 0: all")
-        ->check(CLI::Range(0.0, 1.0));
-    table_.Add("Answer", "seed", seed_, "Of the choice")->check(CLI::NonNegativeNumber);
+    AddGenerationOptions(&generation_, &table_);
     app_->footer(kExample);
   }
 
@@ -49,12 +43,7 @@ class Generate : public Command {
     source_.Locate();
     source_.Open(kSessionTokens);
     const Tokenizer tokenizer = LoadTokenizer(source_.model_path());
-    qft_generate_options options = Sized<qft_generate_options>();
-    options.maximum_tokens = max_tokens_;
-    options.temperature = temperature_;
-    options.top_k = top_k_;
-    options.top_p = top_p_;
-    options.seed = static_cast<uint64_t>(seed_);
+    const qft_generate_options options = ToLibrary(generation_);
     std::string message;
     size_t needed = 0;
     const qft_status status =
@@ -77,11 +66,7 @@ class Generate : public Command {
   Source source_;
   std::string prompt_;
   std::string prompt_file_;
-  int64_t max_tokens_ = 128;
-  double temperature_ = 0;
-  int64_t top_k_ = 0;
-  double top_p_ = 0;
-  int64_t seed_ = 0;
+  GenerationOptions generation_;
 };
 
 }  // namespace

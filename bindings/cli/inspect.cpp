@@ -3,6 +3,7 @@
 
 #include "bindings/cli/command.h"
 #include "bindings/cli/files.h"
+#include "bindings/cli/model_path.h"
 #include "bindings/cli/run_folder.h"
 #include "bindings/cli/source.h"
 #include "bindings/cli/text.h"
@@ -100,7 +101,11 @@ class Inspect : public Command {
     app_->footer(kExample);
   }
 
-  int Run() override { return IsCheckpoint(path_) ? ShowCheckpoint() : ShowModel(); }
+  int Run() override {
+    if (IsCheckpoint(path_)) return ShowCheckpoint();
+    path_ = FindModel(path_);
+    return ShowModel();
+  }
 
  private:
   int ShowModel() const {

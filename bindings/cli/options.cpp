@@ -17,18 +17,26 @@ bool IsGiven(const std::vector<std::string>& arguments, const std::string& name)
 }
 
 // --steps and --epochs say the same thing: one on the command line displaces the other in the file.
+// So do files of data, which would otherwise be added to those in the file.
 bool IsDisplaced(const std::string& name, const std::vector<std::string>& given) {
-  return (name == "steps" && IsGiven(given, "epochs")) ||
+  return (name == "data" && IsGiven(given, "data")) ||
+         (name == "steps" && IsGiven(given, "epochs")) ||
          (name == "epochs" && IsGiven(given, "steps"));
 }
 
 std::string Scalar(const json& value, const std::string& where) {
   if (value.is_string()) return value.get<std::string>();
-  if (value.is_number()) return value.dump();
-  throw Usage(where + " must be a string, a number, or a list of strings");
+  if (value.is_number() || value.is_boolean()) return value.dump();
+  throw Usage(where + " must be a string, a number, true, false, or a list of strings");
 }
 
 }  // namespace
+
+void OptionTable::AddFlag(const std::string& group, const std::string& name, bool& value,
+                          const std::string& help) {
+  Remember(name, value);
+  app_->add_flag("--" + name, value, help)->group(group);
+}
 
 CLI::Option* OptionTable::AddList(const std::string& group, const std::string& name,
                                   std::vector<std::string>& values, const std::string& help) {
@@ -44,7 +52,7 @@ json OptionTable::ToJson() const {
   for (const auto& [name, get] : values_) {
     json value = get();
     const bool empty = (value.is_string() && value.get_ref<const std::string&>().empty()) ||
-                       (value.is_array() && value.empty());
+                       (value.is_array() && value.empty()) || value == json(false);
     if (!empty) result[name] = std::move(value);
   }
   return result;

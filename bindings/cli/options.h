@@ -25,6 +25,9 @@ class OptionTable {
         ->capture_default_str()
         ->take_last();
   }
+  // An option without a value.
+  void AddFlag(const std::string& group, const std::string& name, bool& value,
+               const std::string& help);
   // An option that may be given several times.
   CLI::Option* AddList(const std::string& group, const std::string& name,
                        std::vector<std::string>& values, const std::string& help);

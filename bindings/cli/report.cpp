@@ -11,6 +11,9 @@ namespace {
 
 using nlohmann::json;
 
+// Lion's steps all have the size of the rate. 3 to 10 is common; --help says the same.
+constexpr double kAdamRatePerLion = 10;
+
 int64_t PeakRssBytes() {
   constexpr int64_t kUnit = 1024;
   rusage usage = {};
@@ -70,10 +73,16 @@ void PrintPlan(const FinetuneOptions& options, const Session& session, const Dat
       static_cast<long long>(info.documents_truncated),
       Count(static_cast<double>(info.tokens)).c_str(), static_cast<long long>(info.batches),
       info.packing_efficiency * 100);
+  if (info.records_skipped > 0) {
+    printf("skipped  %lld records that are wrong; `qft data` shows why\n",
+           static_cast<long long>(info.records_skipped));
+  }
   const int64_t step_tokens = options.settings.micro_batch_tokens * options.settings.micro_batches;
   printf("run      %lld steps of %lld tokens, %s learning rate up to %g\n",
          static_cast<long long>(steps), static_cast<long long>(step_tokens),
          options.schedule.c_str(), options.learning_rate);
+  printf("         Lion's rate; by a rule of thumb AdamW's would be %g times as large, %g\n",
+         kAdamRatePerLion, kAdamRatePerLion * options.learning_rate);
   printf("engine   %s\n", Engine(session).c_str());
   PrintMemory(metrics);
   fflush(stdout);
@@ -89,7 +98,7 @@ json Summarize(const FinetuneOptions& options, const Session& session, const Tra
         {{"prompt", sample.prompt}, {"before", sample.before}, {"after", sample.after}});
   }
   return {{"model", options.model},
-          {"data", options.data},
+          {"data", options.data.files},
           {"parameters", metrics.parameters},
           {"parameters_trained", metrics.parameters_trained},
           {"engine", Engine(session)},

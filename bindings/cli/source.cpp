@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "bindings/cli/failure.h"
+#include "bindings/cli/model_path.h"
 
 namespace qft::cli {
 namespace {
@@ -54,8 +55,10 @@ Checkpoint OpenCheckpoint(const std::filesystem::path& path) {
 }
 
 void Source::AddOptions(OptionTable& options) {
-  options.Add("Input", "model", model_path_,
-              "Hugging Face folder or GGUF file (default: the run's)");
+  options.Add(
+      "Input", "model", model_path_,
+      "Hugging Face folder, GGUF file, or ORG/NAME in the local Hugging Face cache (default: "
+      "the run's)");
   options.Add("Input", "checkpoint", checkpoint_path_,
               "A run's folder, its checkpoints or one of them (default: the model as it is)");
   options.Add("Machine", "threads", threads_, "Threads; 0: one a processor");
@@ -66,6 +69,7 @@ void Source::AddOptions(OptionTable& options) {
 void Source::Locate() {
   if (!checkpoint_path_.empty()) place_ = FindCheckpoint(checkpoint_path_);
   if (model_path_.empty()) model_path_ = place_.config.value("model", "");
+  model_path_ = FindModel(model_path_);
   if (model_path_.empty()) {
     throw Usage(checkpoint_path_.empty() ? "--model or --checkpoint is needed"
                                          : "--model is needed: the checkpoint's run is not known");

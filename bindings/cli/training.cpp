@@ -12,6 +12,9 @@ using nlohmann::json;
 
 constexpr int64_t kMostSkippedInARow = 20;
 constexpr int64_t kWarmupDivisor = 50;
+// The first step also faults its memory in; those after it are measured.
+constexpr int64_t kStepsBeforeMeasuring = 1;
+constexpr int64_t kStepsMeasured = 3;
 constexpr int kBlobVersion = 1;
 
 std::string ToHex(const std::string& bytes) {
@@ -178,8 +181,28 @@ void Training::Record(const qft_step_result& result) {
                    {"rounding_walk", result.rounding_walk},
                    {"skipped", result.skipped != 0},
                    {"state_bytes", state_bytes_}});
+  TellEstimate(result);
   progress_.Update("step", state_.step, steps_, Details(result));
   CountSkipped(result.skipped != 0);
+}
+
+void Training::TellEstimate(const qft_step_result& result) {
+  if (steps_measured_++ < kStepsBeforeMeasuring) return;
+  if (steps_measured_ > kStepsBeforeMeasuring + kStepsMeasured) return;
+  measured_seconds_ += result.seconds;
+  if (steps_measured_ < kStepsBeforeMeasuring + kStepsMeasured || state_.step >= steps_) return;
+  const double step_seconds = measured_seconds_ / static_cast<double>(kStepsMeasured);
+  const int64_t left = steps_ - state_.step;
+  const int64_t evaluations = 1 + (options_.eval_every > 0 ? (left - 1) / options_.eval_every : 0);
+  const double seconds = static_cast<double>(left) * step_seconds +
+                         static_cast<double>(evaluations) * evaluation_seconds_;
+  std::string line = Format("estimate about %s left: %lld steps of %.3g s",
+                            Duration(seconds).c_str(), static_cast<long long>(left), step_seconds);
+  if (evaluation_seconds_ > 0) {
+    line += Format(", %lld evaluations of %.3g s", static_cast<long long>(evaluations),
+                   evaluation_seconds_);
+  }
+  progress_.Print(line);
 }
 
 void Training::CountSkipped(bool skipped) {

@@ -57,6 +57,8 @@ class Training {
  private:
   void StepOnce(const qft_schedule& schedule);
   void Record(const qft_step_result& result);
+  // Once, after the first steps of this program: how long all will take.
+  void TellEstimate(const qft_step_result& result);
   void CountSkipped(bool skipped);
   void Save();
   bool OutOfTime() const;
@@ -76,6 +78,8 @@ class Training {
   int64_t session_step_;
   int64_t saved_session_step_;
   double evaluation_seconds_ = 0;
+  int64_t steps_measured_ = 0;
+  double measured_seconds_ = 0;
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 

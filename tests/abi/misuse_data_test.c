@@ -35,6 +35,9 @@ static void nulls(void) {
   double value = 0;
   qft_dataset_info info;
   qft_batch batch;
+  qft_document document;
+  memset(&document, 0, sizeof(document));
+  document.struct_size = sizeof(document);
   memset(&info, 0, sizeof(info));
   memset(&batch, 0, sizeof(batch));
   info.struct_size = sizeof(info);
@@ -47,6 +50,11 @@ static void nulls(void) {
   EXPECT_NULL_REFUSED(qft_dataset_get_info(NULL, &info, &error));
   EXPECT_NULL_REFUSED(qft_dataset_next(NULL, &batch, 1, &error));
   EXPECT_NULL_REFUSED(qft_dataset_get_held_out(NULL, 0, &batch, &error));
+  EXPECT_NULL_REFUSED(qft_dataset_open_files(NULL, 1, NULL, NULL, NULL, &error));
+  EXPECT_NULL_REFUSED(qft_dataset_get_document(NULL, 0, &document, &error));
+  EXPECT_NULL_REFUSED(qft_dataset_get_skipped(NULL, 0, NULL, 0, &needed, &error));
+  EXPECT_NULL_REFUSED(qft_chat_render(NULL, NULL, 0, NULL, NULL, 0, &needed, &error));
+  EXPECT_NULL_REFUSED(qft_chat_get_end(NULL, NULL, &id, &error));
   EXPECT_NULL_REFUSED(qft_dataset_get_epoch(NULL, &value, &error));
   EXPECT_NULL_REFUSED(qft_dataset_get_cursor(NULL, NULL, 0, &needed, &error));
   EXPECT_NULL_REFUSED(qft_dataset_set_cursor(NULL, &id, 1, &error));

@@ -30,7 +30,7 @@ constexpr char kModelConfig[] = R"({
                        const fs::path& folder) {
   const int out = open((folder / "out").c_str(), O_WRONLY | O_CREAT, 0600);
   const int error = open((folder / "error").c_str(), O_WRONLY | O_CREAT, 0600);
-  const int in = open("/dev/null", O_RDONLY);
+  const int in = open((folder / "in").c_str(), O_RDONLY);
   dup2(in, STDIN_FILENO);
   dup2(out, STDOUT_FILENO);
   dup2(error, STDERR_FILENO);
@@ -47,10 +47,12 @@ void Check(qft_status status, qft_error* error) {
 
 }  // namespace
 
-Running::Running(const std::string& program, const std::vector<std::string>& arguments) {
+Running::Running(const std::string& program, const std::vector<std::string>& arguments,
+                 const std::string& input) {
   std::string name = (fs::temp_directory_path() / "qft_cli_output.XXXXXX").string();
   EXPECT_NE(mkdtemp(name.data()), nullptr);
   folder_ = name;
+  WriteAll(folder_ / "in", input);
   pid_ = fork();
   if (pid_ == 0) Exec(program, arguments, folder_);
 }
@@ -79,8 +81,8 @@ Result RunProgram(const std::string& program, const std::vector<std::string>& ar
   return Running(program, arguments).Wait();
 }
 
-Result Qft(const std::vector<std::string>& arguments) {
-  return RunProgram(QFT_PROGRAM, arguments);
+Result Qft(const std::vector<std::string>& arguments, const std::string& input) {
+  return Running(QFT_PROGRAM, arguments, input).Wait();
 }
 
 std::string ReadAll(const fs::path& path) {

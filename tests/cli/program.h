@@ -19,7 +19,8 @@ struct Result {
 // A program that runs beside the test. Its output is read when it has ended.
 class Running {
  public:
-  Running(const std::string& program, const std::vector<std::string>& arguments);
+  Running(const std::string& program, const std::vector<std::string>& arguments,
+          const std::string& input = "");
   ~Running();
   Running(const Running&) = delete;
   Running& operator=(const Running&) = delete;
@@ -34,8 +35,8 @@ class Running {
 };
 
 Result RunProgram(const std::string& program, const std::vector<std::string>& arguments);
-// The command line under test.
-Result Qft(const std::vector<std::string>& arguments);
+// The command line under test. input: what it reads from standard input.
+Result Qft(const std::vector<std::string>& arguments, const std::string& input = "");
 
 std::string ReadAll(const std::filesystem::path& path);
 void WriteAll(const std::filesystem::path& path, const std::string& text);

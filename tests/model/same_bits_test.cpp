@@ -219,5 +219,39 @@ TEST(SplitTest, ChangesOnlyRounding) {
   }
 }
 
+// Documents in one batch, as a data set packs them, some of their tokens not learnt: each token's
+// loss has the bits it has when its document is alone, and the gradients are those of the documents
+// one after the other, but for the order of sums.
+TEST(PackingTest, PackedDocumentsAreAsAlone) {
+  const TestModel model{LlamaShape()};
+  TestBatch packed = RandomBatch(96, {21, 2, 24, 17}, 9);
+  for (size_t t = 0; t < packed.tokens.size(); ++t) {
+    packed.weights.push_back(t % 5 < 2 ? 0.0f : 1.0f);
+  }
+  std::vector<TestBatch> alone(4);
+  for (size_t t = 0; t < packed.tokens.size(); ++t) {
+    TestBatch& document = alone[static_cast<size_t>(packed.documents[t])];
+    document.tokens.push_back(packed.tokens[t]);
+    document.weights.push_back(packed.weights[t]);
+  }
+  for (const auto& [kind, tolerance] :
+       {std::pair<Settings, double>{kPlain, 1e-5}, std::pair<Settings, double>{{}, 0.08}}) {
+    TestSession apart(model, kind), together(model, kind);
+    apart.Randomise(1);
+    together.Randomise(1);
+    std::vector<float> expected_losses;
+    std::vector<float> losses;
+    const qft_eval_result expected = apart.Evaluate(alone, &expected_losses);
+    const qft_eval_result result = together.Evaluate({packed}, &losses);
+    EXPECT_EQ(losses, expected_losses);
+    EXPECT_EQ(result.loss_weight, expected.loss_weight);
+    EXPECT_NEAR(result.loss, expected.loss, 1e-12 * expected.loss);
+    const auto gradients = apart.Gradients(alone);
+    for (const auto& [name, gradient] : together.Gradients({packed})) {
+      EXPECT_LT(RelativeError(gradient, gradients.at(name)), tolerance) << name;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace qft

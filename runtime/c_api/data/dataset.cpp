@@ -5,18 +5,55 @@ using qft::DatasetObject;
 using qft::Exclusive;
 using qft::Shared;
 using qft::Status;
+using qft::StatusOr;
 using qft::TokenizerObject;
 
 namespace {
 
-qft::DatasetOptions OptionsOf(const qft_dataset_options& in) {
+constexpr int64_t kMostFiles = 65536;
+
+StatusOr<qft::DatasetOptions> OptionsOf(const qft_dataset_options& in) {
   qft::DatasetOptions options;
   if (in.batch_tokens != 0) options.batch_tokens = in.batch_tokens;
-  options.sequence_tokens = in.sequence_tokens;
   options.held_out_share = in.held_out_share;
   options.held_out_limit = in.held_out_limit;
   options.seed = in.seed;
+  qft::CorpusOptions& corpus = options.corpus;
+  corpus.sequence_tokens = in.sequence_tokens;
+  corpus.memory_limit = in.memory_limit;
+  corpus.skip_bad = in.skip_bad != 0;
+  QFT_ASSIGN_OR_RETURN(const auto form, qft::ReadUtf8("form", in.form, in.form_length));
+  if (!form.empty()) {
+    QFT_ASSIGN_OR_RETURN(corpus.form, qft::FindRecordForm(form));
+  }
+  QFT_ASSIGN_OR_RETURN(corpus.chat_template,
+                       qft::ReadUtf8("chat_template", in.chat_template, in.chat_template_length));
+  QFT_ASSIGN_OR_RETURN(corpus.chat_date,
+                       qft::ReadUtf8("chat_date", in.chat_date, in.chat_date_length));
   return options;
+}
+
+StatusOr<std::vector<qft::DataFile>> FilesOf(const qft_dataset_file* files, int64_t count) {
+  QFT_ASSIGN_OR_RETURN(const auto in, qft::ReadStructs("files", files, count, kMostFiles));
+  std::vector<qft::DataFile> result;
+  for (const qft_dataset_file& file : in) {
+    QFT_ASSIGN_OR_RETURN(const std::string_view path,
+                         qft::ReadPath("files[].path", file.path, file.path_length));
+    result.push_back({std::string(path), file.weight});
+  }
+  return result;
+}
+
+Status Open(const std::vector<qft::DataFile>& files, const qft_tokenizer* tokenizer,
+            const qft_dataset_options* options, qft_dataset** dataset) {
+  QFT_ASSIGN_OR_RETURN(const auto object, Shared<TokenizerObject>::Lock(tokenizer));
+  QFT_ASSIGN_OR_RETURN(const qft_dataset_options in, qft::ReadStruct("options", options));
+  QFT_ASSIGN_OR_RETURN(const qft::DatasetOptions known, OptionsOf(in));
+  auto opened = std::make_shared<DatasetObject>();
+  QFT_ASSIGN_OR_RETURN(opened->dataset,
+                       qft::Dataset::Open(qft::PosixFileSystem(), files, object->tokenizer, known));
+  *dataset = qft::AddHandle(std::move(opened));
+  return absl::OkStatus();
 }
 
 qft_dataset_info InfoOf(const qft::DatasetInfo& in) {
@@ -28,6 +65,7 @@ qft_dataset_info InfoOf(const qft::DatasetInfo& in) {
   info.batches = in.batches;
   info.batches_held_out = in.batches_held_out;
   info.packing_efficiency = in.packing_efficiency;
+  info.records_skipped = in.records_skipped;
   return info;
 }
 
@@ -50,15 +88,19 @@ qft_status qft_dataset_open(const char* path, size_t path_length, const qft_toke
                             qft_error** error) {
   return qft::Guard(error, [&]() -> Status {
     QFT_RETURN_IF_ERROR(qft::RequireNotNull("dataset", dataset));
-    QFT_ASSIGN_OR_RETURN(const auto object, Shared<TokenizerObject>::Lock(tokenizer));
     QFT_ASSIGN_OR_RETURN(const std::string_view file, qft::ReadPath("path", path, path_length));
-    QFT_ASSIGN_OR_RETURN(const qft_dataset_options in, qft::ReadStruct("options", options));
-    auto opened = std::make_shared<DatasetObject>();
-    QFT_ASSIGN_OR_RETURN(opened->dataset,
-                         qft::Dataset::Open(qft::PosixFileSystem(), std::string(file),
-                                            *object->tokenizer, OptionsOf(in)));
-    *dataset = qft::AddHandle(std::move(opened));
-    return absl::OkStatus();
+    return Open({{std::string(file)}}, tokenizer, options, dataset);
+  });
+}
+
+qft_status qft_dataset_open_files(const qft_dataset_file* files, int64_t count,
+                                  const qft_tokenizer* tokenizer,
+                                  const qft_dataset_options* options, qft_dataset** dataset,
+                                  qft_error** error) {
+  return qft::Guard(error, [&]() -> Status {
+    QFT_RETURN_IF_ERROR(qft::RequireNotNull("dataset", dataset));
+    QFT_ASSIGN_OR_RETURN(const std::vector<qft::DataFile> in, FilesOf(files, count));
+    return Open(in, tokenizer, options, dataset);
   });
 }
 
@@ -104,6 +146,43 @@ qft_status qft_dataset_get_held_out(const qft_dataset* dataset, int64_t index, q
                             absl::StrCat("held-out batch ", index, " of ", held_out.size()));
     }
     return qft::WriteStruct("batch", batch, BatchOf(held_out[static_cast<size_t>(index)]));
+  });
+}
+
+qft_status qft_dataset_get_document(qft_dataset* dataset, int64_t index, qft_document* document,
+                                    qft_error** error) {
+  return qft::Guard(error, [&]() -> Status {
+    QFT_ASSIGN_OR_RETURN(const auto object, Exclusive<DatasetObject>::Lock(dataset));
+    QFT_RETURN_IF_ERROR(qft::CheckOutStruct("document", document));
+    const qft::Corpus& corpus = object->dataset->corpus();
+    if (index < 0 || index >= static_cast<int64_t>(corpus.documents().size())) {
+      return qft::MakeError(qft::ErrorCode::kOutOfRange,
+                            absl::StrCat("document ", index, " of ", corpus.documents().size()));
+    }
+    QFT_ASSIGN_OR_RETURN(object->shown, corpus.Get(index));
+    const qft::Corpus::Document& entry = corpus.documents()[static_cast<size_t>(index)];
+    qft_document out{};
+    out.tokens = entry.length;
+    out.token_ids = object->shown.ids.data();
+    out.learnt = object->shown.learnt.data();
+    out.dropped = entry.dropped;
+    out.file = entry.file;
+    out.number = entry.number;
+    out.held_out = object->dataset->IsHeldOut(index) ? 1 : 0;
+    return qft::WriteStruct("document", document, out);
+  });
+}
+
+qft_status qft_dataset_get_skipped(const qft_dataset* dataset, int64_t index, char* buffer,
+                                   size_t capacity, size_t* needed, qft_error** error) {
+  return qft::Guard(error, [&]() -> Status {
+    QFT_ASSIGN_OR_RETURN(const auto object, Shared<DatasetObject>::Lock(dataset));
+    const std::vector<std::string>& reasons = object->dataset->corpus().reasons();
+    if (index < 0 || index >= static_cast<int64_t>(reasons.size())) {
+      return qft::MakeError(qft::ErrorCode::kOutOfRange,
+                            absl::StrCat("skipped record ", index, " of ", reasons.size()));
+    }
+    return qft::CopyOut(reasons[static_cast<size_t>(index)], buffer, capacity, needed);
   });
 }
 

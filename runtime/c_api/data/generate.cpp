@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <limits>
 #include <vector>
 
@@ -14,6 +15,7 @@ namespace {
 
 constexpr int64_t kDefaultMaximumTokens = 128;
 constexpr int64_t kLargestMaximumTokens = int64_t{1} << 24;
+constexpr int64_t kMostStopIds = 1024;
 constexpr size_t kUsualVocabulary = size_t{1} << 18;
 constexpr size_t kLargestVocabulary = size_t{1} << 24;
 
@@ -78,6 +80,7 @@ class Answer {
 
 struct Limits {
   int64_t maximum_tokens = 0;
+  std::vector<int32_t> stop_ids;
   qft::SamplerOptions sampler;
 };
 
@@ -90,6 +93,15 @@ StatusOr<Limits> LimitsOf(const qft_generate_options* options) {
   }
   Limits limits;
   limits.maximum_tokens = in.maximum_tokens != 0 ? in.maximum_tokens : kDefaultMaximumTokens;
+  if (in.stop_count < 0 || in.stop_count > kMostStopIds) {
+    return qft::MakeError(
+        qft::ErrorCode::kOutOfRange,
+        absl::StrCat("stop_count is ", in.stop_count, ", must be 0 to ", kMostStopIds));
+  }
+  if (in.stop_count > 0) {
+    QFT_RETURN_IF_ERROR(qft::RequireNotNull("stop_ids", in.stop_ids));
+    limits.stop_ids.assign(in.stop_ids, in.stop_ids + in.stop_count);
+  }
   limits.sampler = {in.temperature, in.top_k, in.top_p, in.seed};
   QFT_RETURN_IF_ERROR(qft::CheckSamplerOptions(limits.sampler));
   return limits;
@@ -102,6 +114,10 @@ std::vector<int32_t> UnusedIds(const qft::Tokenizer& tokenizer) {
     if (!tokenizer.IsSpecial(id) && !tokenizer.Bytes(id).ok()) unused.push_back(id);
   }
   return unused;
+}
+
+bool Contains(const std::vector<int32_t>& ids, int32_t id) {
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
 }
 
 Status Generate(qft_session* session, const qft::Tokenizer& tokenizer, std::string_view prompt,
@@ -122,7 +138,7 @@ Status Generate(qft_session* session, const qft::Tokenizer& tokenizer, std::stri
     QFT_ASSIGN_OR_RETURN(const int32_t id,
                          qft::SampleToken(decoder.logits().data(), choices, limits.sampler,
                                           static_cast<uint64_t>(i)));
-    if (id == tokenizer.end_id()) break;
+    if (id == tokenizer.end_id() || Contains(limits.stop_ids, id)) break;
     ids.assign(1, id);
     if (tokenizer.IsSpecial(id)) continue;
     QFT_ASSIGN_OR_RETURN(const std::string_view bytes, tokenizer.Bytes(id));

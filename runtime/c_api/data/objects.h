@@ -18,6 +18,7 @@ struct TokenizerObject {
 
 struct DatasetObject {
   std::unique_ptr<Dataset> dataset;
+  EncodedDocument shown;  // what qft_dataset_get_document lent last
 };
 
 template <>

@@ -8,9 +8,6 @@
 #include "base/hash.h"
 #include "runtime/data/text/packing.h"
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 namespace qft {
 namespace {
 
@@ -28,7 +25,7 @@ struct CursorBytes {
 static_assert(sizeof(CursorBytes) == 96, "part of the checkpoint format");
 
 constexpr char kCursorMagic[8] = {'Q', 'F', 'T', 'C', 'U', 'R', 'S', 'R'};
-constexpr uint32_t kCursorVersion = 1;
+constexpr uint32_t kCursorVersion = 2;
 constexpr uint64_t kMaxEpoch = uint64_t{1} << 48;
 
 Status OutOfRange(const std::string& what) {
@@ -40,10 +37,15 @@ StatusOr<DatasetOptions> CheckOptions(DatasetOptions options) {
     return OutOfRange(
         absl::StrCat("batch_tokens is ", options.batch_tokens, ", must be 2 to ", kMaxBatchTokens));
   }
-  if (options.sequence_tokens == 0) options.sequence_tokens = options.batch_tokens;
-  if (options.sequence_tokens < 2 || options.sequence_tokens > options.batch_tokens) {
-    return OutOfRange(absl::StrCat("sequence_tokens is ", options.sequence_tokens,
+  int64_t& sequence_tokens = options.corpus.sequence_tokens;
+  if (sequence_tokens == 0) sequence_tokens = options.batch_tokens;
+  if (sequence_tokens < 2 || sequence_tokens > options.batch_tokens) {
+    return OutOfRange(absl::StrCat("sequence_tokens is ", sequence_tokens,
                                    ", must be 2 to batch_tokens, ", options.batch_tokens));
+  }
+  if (options.corpus.memory_limit < 0) {
+    return OutOfRange(
+        absl::StrCat("memory_limit is ", options.corpus.memory_limit, ", must not be negative"));
   }
   if (!(options.held_out_share >= 0 && options.held_out_share <= 1)) {
     return OutOfRange(
@@ -54,13 +56,6 @@ StatusOr<DatasetOptions> CheckOptions(DatasetOptions options) {
         absl::StrCat("held_out_limit is ", options.held_out_limit, ", must not be negative"));
   }
   return options;
-}
-
-uint64_t ContentHash(const TextDocument& document) {
-  // The lengths of the hashes' inputs keep "a" + "bc" and "ab" + "c" apart.
-  const uint64_t prompt = XXH3_64bits_withSeed(document.prompt.data(), document.prompt.size(),
-                                               document.has_prompt ? 1 : 0);
-  return XXH3_64bits_withSeed(document.text.data(), document.text.size(), prompt);
 }
 
 // The largest hash that is held out. `hashes` are sorted; equal ones stay together.
@@ -80,138 +75,148 @@ std::optional<uint64_t> LargestHeldOut(const std::vector<uint64_t>& hashes,
   return hashes[count - 1];
 }
 
-}  // namespace
-
-StatusOr<std::unique_ptr<Dataset>> Dataset::Open(FileSystem& fs, const std::string& path,
-                                                 const Tokenizer& tokenizer,
-                                                 const DatasetOptions& options) {
-  QFT_ASSIGN_OR_RETURN(const DatasetOptions checked, CheckOptions(options));
-  if (!tokenizer.end_id()) return BadData("the tokenizer has no end token");
-  const int32_t end_id = *tokenizer.end_id();
-  std::unique_ptr<Dataset> dataset(new Dataset(checked));
-  std::vector<Read> documents;
-  QFT_RETURN_IF_ERROR(ReadJsonLines(fs, path, [&](const TextDocument& text) {
-    return dataset->Add(text, tokenizer, end_id, &documents);
-  }));
-  if (documents.empty()) return BadData(path, " holds no document");
-  const Status divided = dataset->Divide(documents);
-  if (!divided.ok()) return Annotate(divided, path);
-  dataset->SetFingerprints();
-  dataset->BeginEpoch(0);
-  dataset->info_.batches = static_cast<int64_t>(dataset->epoch_batches_.size());
-  dataset->info_.packing_efficiency =
-      static_cast<double>(dataset->info_.tokens) /
-      (static_cast<double>(dataset->info_.batches) * static_cast<double>(checked.batch_tokens));
-  return dataset;
-}
-
-Status Dataset::Add(const TextDocument& text, const Tokenizer& tokenizer, int32_t end_id,
-                    std::vector<Read>* documents) {
-  std::vector<int32_t> ids;
-  QFT_RETURN_IF_ERROR(tokenizer.Encode(text.prompt, /*special=*/true, &ids));
-  size_t prompt = ids.size();
-  QFT_RETURN_IF_ERROR(tokenizer.Encode(text.text, /*special=*/false, &ids));
-  ids.push_back(end_id);
-  if (ids.size() < 2) return BadData("the document has no tokens");
-  const size_t most = static_cast<size_t>(options_.sequence_tokens);
-  if (ids.size() > most) {
-    ++info_.documents_truncated;
-    const size_t cut = prompt == 0 ? 0 : std::min(ids.size() - most, prompt - 1);
-    ids.erase(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(cut));
-    prompt -= cut;
-    ids.resize(most);
+Status CheckFiles(const std::vector<DataFile>& files) {
+  if (files.empty()) return InvalidArgument("there is no file of data");
+  for (const DataFile& file : files) {
+    if (!(file.weight >= 0) || !std::isfinite(file.weight)) {
+      return OutOfRange(
+          absl::StrCat("the weight of ", file.path, " is ", file.weight, ", must be above 0"));
+    }
+    if ((file.weight > 0) != (files.front().weight > 0)) {
+      return OutOfRange("either all files of data have weights above 0 or none has");
+    }
   }
-  Read read;
-  read.document.begin = static_cast<int64_t>(tokens_.size());
-  read.document.length = static_cast<int32_t>(ids.size());
-  read.document.loss_begin = static_cast<int32_t>(prompt);
-  read.hash = ContentHash(text);
-  tokens_.insert(tokens_.end(), ids.begin(), ids.end());
-  documents->push_back(read);
   return absl::OkStatus();
 }
 
-Status Dataset::Divide(const std::vector<Read>& documents) {
+void AppendDocument(const EncodedDocument& document, int32_t number, TokenBatch* batch) {
+  const size_t length = document.ids.size();
+  for (size_t i = 0; i < length; ++i) {
+    const bool has_target = i + 1 < length;
+    batch->token_ids.push_back(document.ids[i]);
+    batch->targets.push_back(has_target ? document.ids[i + 1] : -1);
+    batch->loss_weights.push_back(has_target && document.learnt[i + 1] != 0 ? 1.0f : 0.0f);
+    batch->document_ids.push_back(number);
+  }
+}
+
+}  // namespace
+
+StatusOr<std::unique_ptr<Dataset>> Dataset::Open(FileSystem& fs, const std::vector<DataFile>& files,
+                                                 std::shared_ptr<const Tokenizer> tokenizer,
+                                                 const DatasetOptions& options) {
+  QFT_ASSIGN_OR_RETURN(const DatasetOptions checked, CheckOptions(options));
+  QFT_RETURN_IF_ERROR(CheckFiles(files));
+  QFT_ASSIGN_OR_RETURN(auto corpus, Corpus::Read(fs, files, std::move(tokenizer), checked.corpus));
+  std::unique_ptr<Dataset> dataset(new Dataset(checked, std::move(corpus)));
+  const Status divided = dataset->Divide();
+  if (!divided.ok()) return Annotate(divided, files.front().path);
+  dataset->SetOptionsFingerprint();
+  dataset->BeginEpoch(0);
+  DatasetInfo& info = dataset->info_;
+  info.records_skipped = dataset->corpus_->skipped();
+  info.batches = static_cast<int64_t>(dataset->epoch_batches_.size());
+  for (const std::vector<int64_t>& batch : dataset->epoch_batches_) {
+    for (const int64_t document : batch) {
+      info.tokens += dataset->corpus_->documents()[static_cast<size_t>(document)].length;
+    }
+  }
+  info.packing_efficiency =
+      static_cast<double>(info.tokens) /
+      (static_cast<double>(info.batches) * static_cast<double>(checked.batch_tokens));
+  return dataset;
+}
+
+Status Dataset::Divide() {
+  const std::vector<Corpus::Document>& documents = corpus_->documents();
   std::vector<uint64_t> hashes;
   hashes.reserve(documents.size());
-  for (const Read& read : documents) hashes.push_back(read.hash);
+  for (const Corpus::Document& document : documents) hashes.push_back(document.content_hash);
   std::sort(hashes.begin(), hashes.end());
   const std::optional<uint64_t> largest = LargestHeldOut(hashes, options_);
 
-  std::vector<Read> held_out;
-  for (const Read& read : documents) {
-    if (largest && read.hash <= *largest) {
-      held_out.push_back(read);
-      continue;
-    }
-    training_.push_back(read.document);
-    lengths_.push_back(read.document.length);
-    info_.tokens += read.document.length;
+  std::vector<int64_t> held_out;
+  is_held_out_.resize(documents.size());
+  for (const DataFile& file : corpus_->files()) parts_.push_back({0, 0, file.weight});
+  for (size_t i = 0; i < documents.size(); ++i) {
+    info_.documents_truncated += documents[i].dropped > 0 ? 1 : 0;
+    is_held_out_[i] = largest && documents[i].content_hash <= *largest;
+    (is_held_out_[i] ? held_out : training_).push_back(static_cast<int64_t>(i));
+    if (is_held_out_[i]) continue;
+    MixturePart& part = parts_[static_cast<size_t>(documents[i].file)];
+    ++part.documents;
+    part.tokens += documents[i].length;
   }
+  counts_ = DocumentsOfEpoch(parts_);
   info_.documents = static_cast<int64_t>(training_.size());
   info_.documents_held_out = static_cast<int64_t>(held_out.size());
   if (training_.empty()) {
     return BadData("every document is held out and none is left to train on");
   }
-  std::stable_sort(held_out.begin(), held_out.end(),
-                   [](const Read& a, const Read& b) { return a.hash < b.hash; });
-  std::vector<Document> held_documents;
-  std::vector<int32_t> held_lengths;
-  std::vector<int64_t> held_order;
-  for (const Read& read : held_out) {
-    held_order.push_back(static_cast<int64_t>(held_order.size()));
-    held_documents.push_back(read.document);
-    held_lengths.push_back(read.document.length);
-  }
-  for (const auto& batch : PackFirstFit(held_order, held_lengths, options_.batch_tokens)) {
-    held_out_.push_back(MakeBatch(held_documents, batch));
+  std::stable_sort(held_out.begin(), held_out.end(), [&documents](int64_t a, int64_t b) {
+    return documents[static_cast<size_t>(a)].content_hash <
+           documents[static_cast<size_t>(b)].content_hash;
+  });
+  return PackHeldOut(held_out);
+}
+
+Status Dataset::PackHeldOut(const std::vector<int64_t>& documents) {
+  for (const auto& batch : Pack(documents)) {
+    QFT_ASSIGN_OR_RETURN(TokenBatch made, MakeBatch(batch));
+    held_out_.push_back(std::move(made));
   }
   info_.batches_held_out = static_cast<int64_t>(held_out_.size());
   return absl::OkStatus();
 }
 
-void Dataset::SetFingerprints() {
-  Hasher data;
-  data.Update(tokens_.data(), tokens_.size() * sizeof(int32_t));
-  for (const Document& document : training_) {
-    data.Update(&document.begin, sizeof(document.begin));
-    data.Update(&document.length, sizeof(document.length));
-    data.Update(&document.loss_begin, sizeof(document.loss_begin));
-  }
-  data_fingerprint_ = data.Hex();
+void Dataset::SetOptionsFingerprint() {
   Hasher options;
-  for (const int64_t value : {options_.batch_tokens, options_.sequence_tokens,
+  for (const int64_t value : {options_.batch_tokens, options_.corpus.sequence_tokens,
                               options_.held_out_limit, static_cast<int64_t>(options_.seed)}) {
     options.Update(&value, sizeof(value));
   }
   options.Update(&options_.held_out_share, sizeof(options_.held_out_share));
+  // Files without weights are as one file.
+  for (const MixturePart& part : parts_) {
+    if (part.weight > 0) options.Update(&part, sizeof(part));
+  }
   options_fingerprint_ = options.Hex();
 }
 
+std::vector<std::vector<int64_t>> Dataset::Pack(const std::vector<int64_t>& documents) const {
+  std::vector<int32_t> lengths;
+  std::vector<int64_t> order;
+  lengths.reserve(documents.size());
+  for (const int64_t document : documents) {
+    order.push_back(static_cast<int64_t>(order.size()));
+    lengths.push_back(corpus_->documents()[static_cast<size_t>(document)].length);
+  }
+  std::vector<std::vector<int64_t>> batches = PackFirstFit(order, lengths, options_.batch_tokens);
+  for (std::vector<int64_t>& batch : batches) {
+    for (int64_t& place : batch) place = documents[static_cast<size_t>(place)];
+  }
+  return batches;
+}
+
 void Dataset::BeginEpoch(uint64_t epoch) {
-  const int64_t count = static_cast<int64_t>(training_.size());
-  epoch_batches_ =
-      PackFirstFit(ShuffledOrder(count, options_.seed, epoch), lengths_, options_.batch_tokens);
+  const std::vector<int64_t> chosen = ChooseDocuments(parts_, counts_, options_.seed, epoch);
+  const auto count = static_cast<int64_t>(chosen.size());
+  std::vector<int64_t> documents;
+  documents.reserve(chosen.size());
+  for (const int64_t place : ShuffledOrder(count, options_.seed, epoch)) {
+    const int64_t number = chosen[static_cast<size_t>(place)];
+    documents.push_back(training_[static_cast<size_t>(number)]);
+  }
+  epoch_batches_ = Pack(documents);
   epoch_ = epoch;
   next_batch_ = 0;
 }
 
-void Dataset::AppendDocument(const Document& document, int32_t number, TokenBatch* batch) const {
-  const int32_t* ids = tokens_.data() + document.begin;
-  for (int32_t i = 0; i < document.length; ++i) {
-    const bool has_target = i + 1 < document.length;
-    batch->token_ids.push_back(ids[i]);
-    batch->targets.push_back(has_target ? ids[i + 1] : -1);
-    batch->loss_weights.push_back(has_target && i + 1 >= document.loss_begin ? 1.0f : 0.0f);
-    batch->document_ids.push_back(number);
-  }
-}
-
-TokenBatch Dataset::MakeBatch(const std::vector<Document>& documents,
-                              const std::vector<int64_t>& batch) const {
+StatusOr<TokenBatch> Dataset::MakeBatch(const std::vector<int64_t>& documents) const {
   TokenBatch result;
-  for (size_t i = 0; i < batch.size(); ++i) {
-    AppendDocument(documents[static_cast<size_t>(batch[i])], static_cast<int32_t>(i), &result);
+  for (size_t i = 0; i < documents.size(); ++i) {
+    QFT_ASSIGN_OR_RETURN(const EncodedDocument document, corpus_->Get(documents[i]));
+    AppendDocument(document, static_cast<int32_t>(i), &result);
   }
   return result;
 }
@@ -228,7 +233,8 @@ StatusOr<const std::vector<TokenBatch>*> Dataset::Next(int64_t count) {
   current_.reserve(static_cast<size_t>(count));
   while (static_cast<int64_t>(current_.size()) < count) {
     if (next_batch_ == epoch_batches_.size()) BeginEpoch(epoch_ + 1);
-    current_.push_back(MakeBatch(training_, epoch_batches_[next_batch_]));
+    QFT_ASSIGN_OR_RETURN(TokenBatch batch, MakeBatch(epoch_batches_[next_batch_]));
+    current_.push_back(std::move(batch));
     ++next_batch_;
   }
   return &current_;
@@ -243,7 +249,8 @@ std::string Dataset::Cursor() const {
   CursorBytes cursor{};
   std::memcpy(cursor.magic, kCursorMagic, sizeof(kCursorMagic));
   cursor.version = kCursorVersion;
-  std::memcpy(cursor.data_fingerprint, data_fingerprint_.data(), sizeof(cursor.data_fingerprint));
+  std::memcpy(cursor.data_fingerprint, corpus_->fingerprint().data(),
+              sizeof(cursor.data_fingerprint));
   std::memcpy(cursor.options_fingerprint, options_fingerprint_.data(),
               sizeof(cursor.options_fingerprint));
   cursor.epoch = epoch_;
@@ -265,7 +272,7 @@ Status Dataset::SetCursor(std::string_view bytes) {
   const auto equal = [](const char(&stored)[32], const std::string& own) {
     return std::string_view(stored, sizeof(stored)) == own;
   };
-  if (!equal(cursor.data_fingerprint, data_fingerprint_)) {
+  if (!equal(cursor.data_fingerprint, corpus_->fingerprint())) {
     return MakeError(ErrorCode::kState, "the cursor belongs to other data (documents, tokenizer)");
   }
   if (!equal(cursor.options_fingerprint, options_fingerprint_)) {

@@ -1,9 +1,10 @@
-// Training documents from a file of JSON lines.
+// The lines of a text file of any size.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
 
 #include "base/file.h"
 #include "base/status.h"
@@ -12,19 +13,16 @@ namespace qft {
 
 inline constexpr size_t kMaxLineBytes = size_t{64} << 20;
 
-// {"text": ...}: `prompt` is empty and has_prompt false. {"prompt": ..., "completion": ...}.
-struct TextDocument {
-  bool has_prompt = false;
-  std::string prompt;
-  std::string text;  // the text or the completion
+struct Line {
+  std::string_view text;  // without its end
+  int64_t number = 0;     // from 1
+  uint64_t offset = 0;    // of its first byte in the file
 };
 
-// Calls `use` with each document of the file, in order, its memory that of one line. Lines that are
-// empty or white space are skipped, keys besides those above are ignored.
-// kBadData, beginning with "file:line: ", for a line that is not such an object, whose text or
-// completion and prompt are empty, or that is longer than kMaxLineBytes; errors of `use` get the
-// same beginning.
-Status ReadJsonLines(FileSystem& fs, const std::string& path,
-                     const std::function<Status(const TextDocument&)>& use);
+// Calls `use` with each line of the file that is not empty or white space, in order, its memory
+// that of one line. kBadData, beginning with "file:line: ", for a line longer than kMaxLineBytes;
+// errors of `use` get the same beginning.
+Status ReadLines(const File& file, const std::string& path,
+                 const std::function<Status(const Line&)>& use);
 
 }  // namespace qft

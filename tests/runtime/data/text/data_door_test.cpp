@@ -139,6 +139,95 @@ TEST_F(DataDoor, BatchesOfADataSet) {
   EXPECT_CODE(QFT_ERROR_STALE, qft_dataset_get_epoch(dataset, &epoch, &error));
 }
 
+TEST_F(DataDoor, DocumentsOfSeveralFiles) {
+  Write("bad.jsonl", "nonsense\n{\"text\": \"eight nine\"}\n");
+  const std::string paths[] = {folder_ + "/data.jsonl", folder_ + "/bad.jsonl"};
+  std::vector<qft_dataset_file> files(2, Sized<qft_dataset_file>());
+  for (size_t i = 0; i < 2; ++i) {
+    files[i].path = paths[i].data();
+    files[i].path_length = paths[i].size();
+    files[i].weight = 1;
+  }
+  qft_dataset_options options = Sized<qft_dataset_options>();
+  options.batch_tokens = 64;
+  qft_dataset* dataset = nullptr;
+  const auto open = [&](int64_t count) {
+    return qft_dataset_open_files(files.data(), count, tokenizer_, &options, &dataset, &error);
+  };
+  EXPECT_CODE(QFT_ERROR_BAD_DATA, open(2));
+  EXPECT_CODE(QFT_ERROR_INVALID_ARGUMENT, open(0));
+  EXPECT_CODE(QFT_ERROR_OUT_OF_RANGE, open(-1));
+  options.form = "nosuch";
+  options.form_length = 6;
+  EXPECT_CODE(QFT_ERROR_OUT_OF_RANGE, open(2));
+  options.form_length = 0;
+  options.chat_template = "nosuch";
+  options.chat_template_length = 6;
+  EXPECT_CODE(QFT_ERROR_UNSUPPORTED, open(2));
+  options.chat_template_length = 0;
+  options.memory_limit = -1;
+  EXPECT_CODE(QFT_ERROR_OUT_OF_RANGE, open(2));
+  options.memory_limit = 1;
+  options.skip_bad = 1;
+  EXPECT_CODE(QFT_OK, open(2));
+  qft_dataset_info info = Sized<qft_dataset_info>();
+  EXPECT_CODE(QFT_OK, qft_dataset_get_info(dataset, &info, &error));
+  EXPECT_EQ(info.records_skipped, 1);
+  EXPECT_EQ(info.documents, 4);
+  size_t needed = 0;
+  std::vector<char> reason(1000);
+  EXPECT_CODE(QFT_OK,
+              qft_dataset_get_skipped(dataset, 0, reason.data(), reason.size(), &needed, &error));
+  EXPECT_EQ(std::string(reason.data()).find(paths[1] + ":1: "), 0U) << reason.data();
+  EXPECT_CODE(QFT_ERROR_OUT_OF_RANGE,
+              qft_dataset_get_skipped(dataset, 1, reason.data(), reason.size(), &needed, &error));
+  qft_document document = Sized<qft_document>();
+  EXPECT_CODE(QFT_OK, qft_dataset_get_document(dataset, 1, &document, &error));
+  EXPECT_EQ(document.number, 2);
+  EXPECT_EQ(document.file, 0);
+  EXPECT_EQ(document.learnt[0], 0);
+  EXPECT_EQ(document.learnt[document.tokens - 1], 1);
+  EXPECT_CODE(QFT_OK, qft_dataset_get_document(dataset, 3, &document, &error));
+  EXPECT_EQ(document.number, 2);
+  EXPECT_EQ(document.file, 1);
+  EXPECT_CODE(QFT_ERROR_OUT_OF_RANGE, qft_dataset_get_document(dataset, 4, &document, &error));
+  qft_dataset_destroy(dataset);
+}
+
+TEST_F(DataDoor, ConversationsAsPrompts) {
+  qft_chat_options options = Sized<qft_chat_options>();
+  options.chat_template = "qwen2";
+  options.chat_template_length = 5;
+  std::vector<qft_chat_message> messages(1, Sized<qft_chat_message>());
+  messages[0].role = "user";
+  messages[0].role_length = 4;
+  messages[0].content = "hi";
+  messages[0].content_length = 2;
+  std::vector<char> text(500);
+  size_t needed = 0;
+  const auto render = [&](int64_t count) {
+    return qft_chat_render(tokenizer_, messages.data(), count, &options, text.data(), text.size(),
+                           &needed, &error);
+  };
+  EXPECT_CODE(QFT_OK, render(1));
+  EXPECT_STREQ(text.data(),
+               "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\nhi"
+               "<|im_end|>\n<|im_start|>assistant\n");
+  int32_t end = -1;
+  EXPECT_CODE(QFT_OK, qft_chat_get_end(tokenizer_, &options, &end, &error));
+  EXPECT_EQ(end, 2);
+  EXPECT_CODE(QFT_ERROR_BAD_DATA, render(0));
+  EXPECT_CODE(QFT_ERROR_OUT_OF_RANGE, render(-1));
+  messages[0].content = "\xff";
+  messages[0].content_length = 1;
+  EXPECT_CODE(QFT_ERROR_INVALID_ARGUMENT, render(1));
+  options.chat_template_length = 0;
+  EXPECT_CODE(QFT_ERROR_UNSUPPORTED, qft_chat_get_end(tokenizer_, &options, &end, &error));
+  options.chat_template = "llama-3";
+  options.chat_template_length = 7;
+  EXPECT_CODE(QFT_ERROR_BAD_DATA, qft_chat_get_end(tokenizer_, &options, &end, &error));
+}
+
 TEST_F(DataDoor, Schedule) {
   qft_schedule schedule = Sized<qft_schedule>();
   schedule.kind = QFT_SCHEDULE_LINEAR;
@@ -184,6 +273,35 @@ TEST_F(DataDoor, GeneratesTheSameInPiecesAndWhole) {
   EXPECT_CODE(QFT_ERROR_INVALID_ARGUMENT,
               qft_generate(session_, tokenizer_, nullptr, 0, &options, nullptr, nullptr, nullptr, 0,
                            &needed, &error));
+  // The first token of the answer is one that stops.
+  options.temperature = 0;
+  const auto answer_length = [&] {
+    EXPECT_CODE(QFT_OK,
+                qft_generate(session_, tokenizer_, prompt.data(), prompt.size(), &options, nullptr,
+                             nullptr, buffer.data(), buffer.size(), &needed, &error));
+    return needed;
+  };
+  EXPECT_GT(answer_length(), 0U);
+  std::vector<int32_t> all_ids(2001);
+  for (size_t i = 0; i < all_ids.size(); ++i) all_ids[i] = static_cast<int32_t>(i);
+  options.stop_ids = all_ids.data();
+  options.stop_count = 2001;
+  EXPECT_CODE(QFT_ERROR_OUT_OF_RANGE,
+              qft_generate(session_, tokenizer_, prompt.data(), prompt.size(), &options, nullptr,
+                           nullptr, nullptr, 0, &needed, &error));
+  size_t stopped = 0;
+  for (const int32_t* begin : {all_ids.data(), all_ids.data() + 1000}) {
+    options.stop_ids = begin;
+    options.stop_count = begin == all_ids.data() ? 1000 : 1001;
+    stopped += answer_length() == 0 ? 1 : 0;
+  }
+  EXPECT_GE(stopped, 1U);
+  options.stop_ids = nullptr;
+  options.stop_count = 1;
+  EXPECT_CODE(QFT_ERROR_INVALID_ARGUMENT,
+              qft_generate(session_, tokenizer_, prompt.data(), prompt.size(), &options, nullptr,
+                           nullptr, nullptr, 0, &needed, &error));
+  options.stop_count = 0;
   options.top_p = 2;
   EXPECT_CODE(QFT_ERROR_OUT_OF_RANGE,
               qft_generate(session_, tokenizer_, prompt.data(), prompt.size(), &options, nullptr,

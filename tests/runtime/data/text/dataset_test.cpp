@@ -9,6 +9,7 @@
 #include <set>
 
 #include "golden.h"
+#include "runtime/data/text/json_lines.h"
 #include "runtime/data/text/packing.h"
 
 namespace qft {
@@ -23,14 +24,14 @@ std::shared_ptr<const Tokenizer> MakeTokenizer(bool with_end) {
   return *Tokenizer::Create(*std::move(spec));
 }
 
-const Tokenizer& TheTokenizer() {
+const std::shared_ptr<const Tokenizer>& TheTokenizer() {
   static const std::shared_ptr<const Tokenizer> tokenizer = MakeTokenizer(true);
-  return *tokenizer;
+  return tokenizer;
 }
 
 std::vector<int32_t> Ids(const std::string& text, bool special) {
   std::vector<int32_t> ids;
-  EXPECT_TRUE(TheTokenizer().Encode(text, special, &ids).ok());
+  EXPECT_TRUE(TheTokenizer()->Encode(text, special, &ids).ok());
   return ids;
 }
 
@@ -43,7 +44,7 @@ class DatasetTest : public testing::Test {
 
   void Write(const std::string& content) { std::ofstream(path_, std::ios::binary) << content; }
   StatusOr<std::unique_ptr<Dataset>> Open(const DatasetOptions& options) {
-    return Dataset::Open(PosixFileSystem(), path_, TheTokenizer(), options);
+    return Dataset::Open(PosixFileSystem(), {{path_}}, TheTokenizer(), options);
   }
   std::unique_ptr<Dataset> MustOpen(const DatasetOptions& options) {
     auto dataset = Open(options);
@@ -130,7 +131,7 @@ TEST_F(DatasetTest, CutsThePromptFromTheBeginningThenTheRestFromTheEnd) {
       "{\"prompt\": \"1234567890\", \"completion\": \"abc\"}\n{\"text\": \"1234567890\"}\n"
       "{\"prompt\": \"12\", \"completion\": \"1234567890\"}\n");
   DatasetOptions options;
-  options.batch_tokens = options.sequence_tokens = 6;
+  options.batch_tokens = options.corpus.sequence_tokens = 6;
   const auto dataset = MustOpen(options);
   EXPECT_EQ(dataset->info().documents_truncated, 3);
   EXPECT_EQ(dataset->info().batches, 3);
@@ -338,7 +339,7 @@ TEST_F(DatasetTest, NamesTheLineThatIsWrong) {
   ExpectBad(good + "\n\nnonsense\n", ":4: ");
   ExpectBad(good + "[1]\n", ":2: the line is not a JSON object");
   ExpectBad("\"text\"", ":1: the line is not a JSON object");
-  ExpectBad("{\"texts\": \"a\"}", ":1: there is no \"text\"");
+  ExpectBad("{\"texts\": \"a\"}", ":1: the record has no known form; it has \"texts\"; forms are");
   ExpectBad("{\"text\": 3}", ":1: \"text\" is not a string");
   ExpectBad("{\"text\": null}", ":1: \"text\" is not a string");
   ExpectBad("{\"text\": \"\"}", ":1: \"text\" is empty");
@@ -346,10 +347,11 @@ TEST_F(DatasetTest, NamesTheLineThatIsWrong) {
   ExpectBad("{\"completion\": \"a\"}", ":1: there is no \"prompt\"");
   ExpectBad("{\"prompt\": [], \"completion\": \"a\"}", ":1: \"prompt\" is not a string");
   ExpectBad("{\"prompt\": \"\", \"completion\": \"\"}", "are empty");
-  ExpectBad("{\"prompt\": \"a\", \"completion\": \"b\", \"text\": \"c\"}", "has both");
+  ExpectBad("{\"prompt\": \"a\", \"completion\": \"b\", \"text\": \"c\"}",
+            ":1: the record may have the form text or prompt-completion");
   ExpectBad("{\"text\": \"a\"} {\"text\": \"b\"}", ":1: ");
   ExpectBad("{\"text\": \"a\", \"text\": \"b\"}", ":1: ");
-  ExpectBad("{\"text\": \"\xff\"}", ":1: ");
+  ExpectBad("{\"text\": \"\xff\"}", ":1: the line is not UTF-8");
   ExpectBad("{\"text\": \"\\ud800\"}", ":1: ");
   ExpectBad(std::string("{\"text\": \"a\0\"}", 13), ":1: ");
   ExpectBad("{\"text\": \"a", ":1: ");
@@ -391,7 +393,7 @@ TEST_F(DatasetTest, RefusesAbsurdOptions) {
     expect(ErrorCode::kOutOfRange, {.batch_tokens = tokens});
   }
   for (const int64_t tokens : {int64_t{-1}, int64_t{1}, int64_t{2049}}) {
-    expect(ErrorCode::kOutOfRange, {.sequence_tokens = tokens});
+    expect(ErrorCode::kOutOfRange, {.corpus = {.sequence_tokens = tokens}});
   }
   for (const double share : {-0.1, 1.5, std::nan(""), HUGE_VAL}) {
     expect(ErrorCode::kOutOfRange, {.held_out_share = share});
@@ -406,9 +408,9 @@ TEST_F(DatasetTest, NeedsAFileAndAnEndToken) {
   EXPECT_EQ(GetErrorInfo(Open({}).status()).code, ErrorCode::kFileNotFound);
   Write(ManyLines(1));
   const auto without_end = MakeTokenizer(false);
-  const auto dataset = Dataset::Open(PosixFileSystem(), path_, *without_end, {});
+  const auto dataset = Dataset::Open(PosixFileSystem(), {{path_}}, without_end, {});
   EXPECT_EQ(GetErrorInfo(dataset.status()).code, ErrorCode::kBadData);
-  const auto folder = Dataset::Open(PosixFileSystem(), testing::TempDir(), TheTokenizer(), {});
+  const auto folder = Dataset::Open(PosixFileSystem(), {{testing::TempDir()}}, TheTokenizer(), {});
   EXPECT_EQ(GetErrorInfo(folder.status()).code, ErrorCode::kBadData);
 }
 

@@ -33,7 +33,7 @@ Decoder::Decoder(Session& session, int64_t capacity)
   const Model& model = session.model();
   const BufferShape shape{&model.config(), chunk_, session.plan().integer,
                           session.plan().critical_count, session.plan().activation_type};
-  activations_ = AllocateBlockActivations(shape, nullptr, arena_);
+  activations_ = AllocateBlockActivations(shape, Kept::kAll, nullptr, arena_);
   batch_ = AllocateMicroBatch(shape, false, arena_);
   workspace_ = AllocateWorkspace(shape, false, 0, arena_);
   x_ = AllocateMatrix(Purpose::kActivations, shape.activation_type, chunk_,

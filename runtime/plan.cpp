@@ -136,13 +136,15 @@ void CountBytes(Plan& plan, const Engine& engine) {
   plan.total_bytes = arena.total_bytes();
 }
 
-// Gives up activations of as few blocks as fit: first the inputs of matmuls, which norms and swiglu
-// make again, then the others.
+// Gives up activations of as few blocks as fit, in the order of what a byte costs to make again:
+// first the inputs of matmuls, which norms and swiglu make, then gate and up, two matmuls, then the
+// others.
 void KeepWhatFits(Plan& plan, const Engine& engine, int64_t limit) {
   const int64_t blocks = plan.model->config().layers;
-  for (int64_t given_up = 1; given_up <= 2 * blocks; ++given_up) {
-    plan.renewed = std::min(given_up, 2 * blocks - given_up);
-    plan.recomputed = std::max<int64_t>(given_up - blocks, 0);
+  for (int64_t given_up = 1; given_up <= 3 * blocks; ++given_up) {
+    plan.recomputed = std::max<int64_t>(given_up - 2 * blocks, 0);
+    plan.regated = std::max<int64_t>(std::min(given_up - blocks, 3 * blocks - given_up), 0);
+    plan.renewed = std::max<int64_t>(std::min(given_up, 2 * blocks - given_up), 0);
     CountBytes(plan, engine);
     if (plan.total_bytes <= limit) return;
   }
@@ -312,12 +314,14 @@ SessionBuffers AllocateSession(const Plan& plan, const Engine& engine, Arena& ar
   }
   const int64_t kept = plan.train ? (blocks - plan.recomputed) * slots : 0;
   if (plan.shared_activations() > 0) {
-    buffers.activations.push_back(AllocateBlockActivations(shape, nullptr, arena));
+    buffers.activations.push_back(AllocateBlockActivations(shape, Kept::kAll, nullptr, arena));
   }
   for (int64_t i = 0; i < kept; ++i) {
-    const BlockActivations* inputs =
-        i < plan.renewed * slots ? &buffers.activations.front() : nullptr;
-    buffers.activations.push_back(AllocateBlockActivations(shape, inputs, arena));
+    Kept parts = Kept::kAll;
+    if (i < (plan.regated + plan.renewed) * slots) parts = Kept::kNoInputs;
+    if (i < plan.regated * slots) parts = Kept::kNoGates;
+    const BlockActivations* shared = parts == Kept::kAll ? nullptr : &buffers.activations.front();
+    buffers.activations.push_back(AllocateBlockActivations(shape, parts, shared, arena));
   }
   for (int64_t i = 0; i < slots; ++i) {
     buffers.micro_batches.push_back(AllocateMicroBatch(shape, plan.train, arena));
@@ -341,6 +345,7 @@ std::string PlanToJson(const Plan& plan, const Engine& engine) {
   json["critical_features"] = plan.critical_count;
   json["residual_bits"] = plan.residual ? kResidualBits : 0;
   json["recomputed_blocks"] = plan.recomputed;
+  json["regated_blocks"] = plan.regated;
   json["renewed_blocks"] = plan.renewed;
   json["micro_batch_tokens"] = plan.tokens;
   json["micro_batches"] = plan.micro_batches;

@@ -23,8 +23,11 @@ struct Plan {
   bool integer = true;
   DType activation_type = DType::kF32;
   bool vertical = true;
-  int64_t recomputed = 0;  // so many blocks, from the first on, keep no activations
-  int64_t renewed = 0;     // so many after those make their matmuls' inputs again
+  // What backward makes again, from the first block on: of so many blocks everything, of so many
+  // after those gate, up and the inputs of matmuls, of so many after those the inputs alone.
+  int64_t recomputed = 0;
+  int64_t regated = 0;
+  int64_t renewed = 0;
   bool fused = false;
   int64_t tokens = 0;          // of a micro-batch, padded
   int64_t micro_batches = 1;   // most in a step
@@ -35,7 +38,9 @@ struct Plan {
 
   bool trains(int tensor) const { return train && training[tensor].trainable; }
   // Activations at the front that blocks share.
-  int64_t shared_activations() const { return !train || recomputed > 0 || renewed > 0 ? 1 : 0; }
+  int64_t shared_activations() const {
+    return !train || recomputed + regated + renewed > 0 ? 1 : 0;
+  }
   // Micro-batches whose buffers exist side by side.
   int64_t slots() const { return vertical ? micro_batches : 1; }
   // critical_columns: of all sites, [sites, critical_count].

@@ -80,10 +80,11 @@ void Session::LogPlan() const {
     Log(kLogWarning,
         "preset = paper: updates below half a grid step are lost; updates_lost counts them");
   }
-  if (config_.recompute == Recompute::kAuto && plan_.recomputed + plan_.renewed > 0) {
+  if (config_.recompute == Recompute::kAuto && plan_.shared_activations() > 0) {
     Log(kLogInfo, absl::StrCat("activations do not fit: of ", plan_.model->config().layers,
-                               " blocks ", plan_.recomputed, " are recomputed, ", plan_.renewed,
-                               " make the inputs of their matmuls again"));
+                               " blocks ", plan_.recomputed, " are recomputed, ", plan_.regated,
+                               " make gate, up and the inputs of their matmuls again, ",
+                               plan_.renewed, " the inputs"));
   }
 }
 

@@ -188,6 +188,7 @@ class Bench : public Command {
             {"micro_batches", micro_batches_},
             {"gradients", plan.at("gradients")},
             {"recomputed_blocks", plan.at("recomputed_blocks")},
+            {"regated_blocks", plan.at("regated_blocks")},
             {"renewed_blocks", plan.at("renewed_blocks")},
             {"residual_bits", plan.at("residual_bits")},
             {"critical_features", plan.at("critical_features")},

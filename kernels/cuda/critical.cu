@@ -12,8 +12,8 @@ constexpr int kRows = 16 * kRowTiles;
 constexpr int kChunk = 64;        // codes of a row that a quad of threads loads at once
 constexpr int kFeatureTiles = 2;  // of 8 features
 constexpr int kFeatures = 8 * kFeatureTiles;
-constexpr int kTerms = kThinTerms;
-static_assert(kFeatures == kThinFeatures);
+constexpr int kTerms = 3;             // codes of a factor
+constexpr float kTermSteps = 254.0f;  // steps of a term in one of the term before
 constexpr int kFactorThreads = 1024;
 constexpr int kHeld = 12;  // factors that a thread keeps between finding their largest and rounding
 
@@ -24,6 +24,15 @@ int64_t PaddedFeatures(const ThinProblem& p) {
   return RoundUp(p.critical->count, kFeatures);
 }
 
+// The factors of a product as codes: factor(f, i) = scales[f] * (t0 + (t1 + t2 / kTermSteps) /
+// kTermSteps), to 23 bits of the feature's largest. codes [features][kTerms][stride], zeros behind
+// the ends.
+struct Factors {
+  int8_t* codes;
+  float* scales;
+  int64_t stride;
+};
+
 __device__ float FactorOf(const CriticalFeatures& critical, const float* divisors, int64_t i,
                           int feature) {
   const float divisor = divisors[i];
@@ -31,21 +40,21 @@ __device__ float FactorOf(const CriticalFeatures& critical, const float* divisor
   return critical.values[i * critical.count + feature] * __fdiv_rn(1.0f, divisor);
 }
 
-// The terms of one factor, codes `stride` apart.
+// The terms of one factor, kTerms codes a stride apart.
 __device__ void StoreTerms(float factor, const RowScale& scale, int64_t stride, int8_t* codes) {
   float rest = scale.zero ? 0.0f : factor * scale.inverse;
 #pragma unroll
   for (int term = 0; term < kTerms; ++term) {
     const int code = RoundToInt(rest);
     codes[term * stride] = static_cast<int8_t>(code);
-    rest = (rest - static_cast<float>(code)) * kThinTermSteps;
+    rest = (rest - static_cast<float>(code)) * kTermSteps;
   }
 }
 
 // A block a feature.
 __global__ void __launch_bounds__(kFactorThreads)
     MakeFactorsKernel(CriticalFeatures critical, const float* divisors, int64_t length,
-                      ThinFactors out) {
+                      Factors out) {
   const int feature = static_cast<int>(blockIdx.x);
   const int64_t count = feature < critical.count ? length : 0;
   constexpr int64_t kHeldLength = int64_t{kHeld} * kFactorThreads;
@@ -63,16 +72,14 @@ __global__ void __launch_bounds__(kFactorThreads)
   }
   const RowScale scale = MakeRowScale(LargestOfBlock(__float_as_int(largest)), 127.0f);
   if (threadIdx.x == 0) out.scales[feature] = scale.scale;
-  const int64_t apart = kFeatures * out.stride;
-  int8_t* codes =
-      out.codes + feature / kFeatures * kTerms * apart + feature % kFeatures * out.stride;
+  int8_t* codes = out.codes + int64_t{feature} * kTerms * out.stride;
 #pragma unroll
   for (int k = 0; k < kHeld; ++k) {
     const int64_t i = k * kFactorThreads + threadIdx.x;
-    if (i < out.stride) StoreTerms(held[k], scale, apart, codes + i);
+    if (i < out.stride) StoreTerms(held[k], scale, out.stride, codes + i);
   }
   for (int64_t i = kHeldLength + threadIdx.x; i < out.stride; i += kFactorThreads) {
-    StoreTerms(factor_at(i), scale, apart, codes + i);
+    StoreTerms(factor_at(i), scale, out.stride, codes + i);
   }
 }
 
@@ -125,8 +132,7 @@ __device__ void AddChunk(const uint4 (&rows)[kRowTiles][2],
 // A block kRows rows and kFeatures features. INT32 sums: of at most a million products a warp.
 template <typename T>
 __global__ void __launch_bounds__(32 * kWarps)
-    ThinKernel(Operand dy, CriticalFeatures critical, ThinFactors factors, T* out,
-               int64_t out_cols) {
+    ThinKernel(Operand dy, CriticalFeatures critical, Factors factors, T* out, int64_t out_cols) {
   __shared__ float partial[kWarps][kRows][kFeatures];
   const int warp = threadIdx.x / 32;
   const int group = threadIdx.x % 32 / 4;
@@ -134,7 +140,7 @@ __global__ void __launch_bounds__(32 * kWarps)
   const int64_t first_row = int64_t{blockIdx.x} * kRows;
   const int first_feature = static_cast<int>(blockIdx.y) * kFeatures;
   const auto* codes = static_cast<const int8_t*>(dy.data);
-  const int8_t* factor = factors.codes + (int64_t{first_feature} * kTerms + group) * factors.stride;
+  const int8_t* factor = factors.codes + int64_t{first_feature + group} * kTerms * factors.stride;
   Sums sums = {};
   for (int64_t k0 = int64_t{warp} * kChunk; k0 < factors.stride; k0 += kWarps * kChunk) {
     const int64_t k = k0 + 16 * quad;
@@ -147,7 +153,7 @@ __global__ void __launch_bounds__(32 * kWarps)
     }
 #pragma unroll
     for (int i = 0; i < kFeatureTiles * kTerms; ++i) {
-      const int64_t row = 8 * (i / kTerms) + i % kTerms * kFeatures;
+      const int64_t row = 8 * (i / kTerms) * kTerms + i % kTerms;
       terms[i / kTerms][i % kTerms] =
           *reinterpret_cast<const uint4*>(factor + row * factors.stride + k);
     }
@@ -157,10 +163,11 @@ __global__ void __launch_bounds__(32 * kWarps)
   for (int i = 0; i < kRowTiles * kFeatureTiles * 4; ++i) {
     const int tile = i / 4 / kFeatureTiles;
     const int f = i / 4 % kFeatureTiles;
-    int terms[kTerms];
+    float sum = 0.0f;
 #pragma unroll
-    for (int term = 0; term < kTerms; ++term) terms[term] = sums[tile][f][term][i % 4];
-    const float sum = SumOfTerms(terms);
+    for (int term = kTerms - 1; term >= 0; --term) {
+      sum = __fmaf_rn(sum, 1.0f / kTermSteps, static_cast<float>(sums[tile][f][term][i % 4]));
+    }
     partial[warp][16 * tile + group + i % 4 / 2 * 8][8 * f + 2 * quad + i % 2] = sum;
   }
   __syncthreads();
@@ -183,21 +190,19 @@ size_t ThinScratchBytes(const ThinProblem& p) {
          (sizeof(float) + static_cast<size_t>(kTerms * PaddedLength(p)));
 }
 
-cudaError_t LaunchThin(const ThinProblem& p, void* scratch, int architecture, cudaStream_t stream) {
+void LaunchThin(const ThinProblem& p, void* scratch, cudaStream_t stream) {
   const int64_t stride = PaddedLength(p);
   const int64_t features = PaddedFeatures(p);
   auto* codes = static_cast<int8_t*>(scratch);
-  const ThinFactors factors{codes, reinterpret_cast<float*>(codes + features * kTerms * stride),
-                            stride};
+  const Factors factors{codes, reinterpret_cast<float*>(codes + features * kTerms * stride),
+                        stride};
   MakeFactorsKernel<<<static_cast<unsigned>(features), kFactorThreads, 0, stream>>>(
       *p.critical, p.divisors, p.dy->cols, factors);
-  if (ThinWgmmaSupports(p, architecture)) return LaunchThinWgmma(p, factors, stream);
   const dim3 blocks(static_cast<unsigned>(CeilDivide(p.dy->rows, kRows)),
                     static_cast<unsigned>(features / kFeatures));
   WithElements(*p.out, [&](auto* data) {
     ThinKernel<<<blocks, 32 * kWarps, 0, stream>>>(*p.dy, *p.critical, factors, data, p.out->cols);
   });
-  return cudaSuccess;
 }
 
 }  // namespace qft::cuda

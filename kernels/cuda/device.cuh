@@ -276,6 +276,15 @@ __device__ inline int RoundStochastic16(float x, uint32_t random) {
   return (__float2int_rn(x * 65536.0f) + static_cast<int>(random)) >> 16;
 }
 
+// The lowest byte of each word, in order.
+__device__ inline uint2 LowBytes(const uint32_t (&w)[kVector]) {
+  uint32_t pairs[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) pairs[i] = __byte_perm(w[2 * i], w[2 * i + 1], 0x0040);
+  return make_uint2(__byte_perm(pairs[0], pairs[1], 0x5410),
+                    __byte_perm(pairs[2], pairs[3], 0x5410));
+}
+
 // Eight codes packed in order: RoundStochastic16 with the numbers of a Philox block, low half
 // first, or RoundToInt. What is no number becomes code 0.
 template <bool kStochastic>

@@ -15,6 +15,7 @@ __global__ void __launch_bounds__(Layout::kThreads, Layout::kBlocks)
   const CriticalVectors<Layout> critical(out.critical);
   const Operand codes{out.data, out.grid, DType::kI8, out.rows, out.cols};
   const T* source = values;
+  const RandomRows random_rows(random.keys, out.cols, random.step);
   ForEachRow<Layout>(
       source, out.rows, out.cols, [&](int64_t row, int turn, typename Layout::Values& v) {
         T* x = values + row * out.cols;
@@ -35,12 +36,13 @@ __global__ void __launch_bounds__(Layout::kThreads, Layout::kBlocks)
         }
         const RowScale scale = MakeRowScale(LargestInTurn(__float_as_int(largest), turn), 127.0f);
         if (threadIdx.x == 0) out.grid[row] = scale.scale;
-        const RandomRow bits(random.keys, random.row_offset + row, out.cols, random.step);
+        const RandomRow bits = random_rows.Row(random.keys, random.row_offset + row);
 #pragma unroll
         for (int i = 0; i < Layout::kVectors; ++i) {
           const int64_t c = Layout::Column(i);
           if (c >= out.cols) continue;
-          StoreRounded8<kStochastic>(v[i], scale.inverse, bits, random.keys, row, c, codes);
+          StoreRounded8<kStochastic>(v[i], scale.inverse, random_rows, bits, random.keys, row, c,
+                                     codes);
         }
       });
 }

@@ -228,17 +228,6 @@ __device__ __forceinline__ void MultiplyInteger(int (&d)[128], uint64_t a, uint6
       : "l"(a), "l"(b), "r"(static_cast<int>(add)));
 }
 
-// The same with b [48, 32].
-__device__ __forceinline__ void MultiplyInteger(int (&d)[24], uint64_t a, uint64_t b, bool add) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %26, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n48k32.s32.s8.s8 "
-      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, "
-      "%20, %21, %22, %23}, %24, %25, p;\n}\n"
-      : QFT_OPERANDS_8("+r", d, 0), QFT_OPERANDS_8("+r", d, 8), QFT_OPERANDS_8("+r", d, 16)
-      : "l"(a), "l"(b), "r"(static_cast<int>(add)));
-}
-
 // d += a * b^T: a [64, 8], b [256, 8] TF32; d holds the bits of fp32. Registers of another type
 // would be other registers, and there are too few of them for both.
 __device__ __forceinline__ void MultiplyTf32(int (&d)[128], uint64_t a, uint64_t b) {

@@ -77,9 +77,8 @@ void CudaEngine::IntegerGradient(const Operand& dy, const int8_t* b,
   if (scratch == nullptr) return;
   LaunchTranspose(b, dy.cols, out.cols, scratch, stream_);
   IntegerMatmul(Problem(dy, scratch, out, accumulate));
-  constexpr char kWhat[] = "integer gradient";
-  if (critical.count > 0) Check(LaunchThin(thin, scratch + codes, architecture_, stream_), kWhat);
-  CheckLaunch(kWhat);
+  if (critical.count > 0) LaunchThin(thin, scratch + codes, stream_);
+  CheckLaunch("integer gradient");
 }
 
 void CudaEngine::MatmulInputGradient(const Operand& dy, const Weight& w, const Matrix& dx,

@@ -1,5 +1,5 @@
 // Philox (base/philox.h) with all that the blocks of a row share computed once: the keys of the
-// rounds on the host, the first two rounds but for a product each once a row.
+// rounds on the host, the first two rounds but for a product each once for all rows.
 #pragma once
 
 #include <cstdint>
@@ -64,25 +64,36 @@ __device__ inline PhiloxBlock PhiloxOf(const RoundKeys& keys, const PhiloxRow& r
 }
 
 // The blocks of 16-bit numbers of one row.
-class RandomRow {
- public:
-  __device__ RandomRow(const RoundKeys& keys, int64_t row, int64_t cols, const StepState* step)
-      : first_(static_cast<uint64_t>(row * CeilDivide(cols, 8))),
-        step_(step != nullptr ? step->step : 0),
-        shared_(MakePhiloxRow(keys, static_cast<uint32_t>(first_ >> 32), step_)) {}
+struct RandomRow {
+  uint64_t first;  // block
+  PhiloxRow shared;
+};
 
-  // Of columns c .. c + 8, c a multiple of 8.
-  __device__ PhiloxBlock At(const RoundKeys& keys, int64_t c) const {
-    const uint64_t block = first_ + static_cast<uint64_t>(c / 8);
+// Those of the rows of a tensor. What most rows share is made once.
+class RandomRows {
+ public:
+  __device__ RandomRows(const RoundKeys& keys, int64_t cols, const StepState* step)
+      : blocks_(CeilDivide(cols, 8)),
+        step_(step != nullptr ? step->step : 0),
+        shared_(MakePhiloxRow(keys, 0, step_)) {}
+
+  __device__ RandomRow Row(const RoundKeys& keys, int64_t row) const {
+    const auto first = static_cast<uint64_t>(row * blocks_);
+    const auto high = static_cast<uint32_t>(first >> 32);
+    return {first, high == 0 ? shared_ : MakePhiloxRow(keys, high, step_)};
+  }
+  // Of columns c .. c + 8 of the row, c a multiple of 8.
+  __device__ PhiloxBlock At(const RoundKeys& keys, const RandomRow& row, int64_t c) const {
+    const uint64_t block = row.first + static_cast<uint64_t>(c / 8);
     const auto high = static_cast<uint32_t>(block >> 32);
-    if (high == static_cast<uint32_t>(first_ >> 32)) {
-      return PhiloxOf(keys, shared_, static_cast<uint32_t>(block));
+    if (high == static_cast<uint32_t>(row.first >> 32)) {
+      return PhiloxOf(keys, row.shared, static_cast<uint32_t>(block));
     }
     return PhiloxOf(keys, MakePhiloxRow(keys, high, step_), static_cast<uint32_t>(block));
   }
 
  private:
-  uint64_t first_;
+  int64_t blocks_;  // of a row
   uint64_t step_;
   PhiloxRow shared_;
 };

@@ -20,6 +20,7 @@ __global__ void __launch_bounds__(Layout::kThreads, Layout::kBlocks)
     QuantizeOutputGradientKernel(const T* dy, const float* fold, int64_t rows,
                                  const __grid_constant__ GradientRandom random,
                                  const __grid_constant__ Operand out) {
+  const RandomRows random_rows(random.keys, out.cols, random.step);
   ForEachRow<Layout>(dy, rows, out.cols, [&](int64_t row, int turn, typename Layout::Values& v) {
     float largest = 0.0f;
 #pragma unroll
@@ -31,12 +32,12 @@ __global__ void __launch_bounds__(Layout::kThreads, Layout::kBlocks)
     }
     const RowScale scale = MakeRowScale(LargestInTurn(__float_as_int(largest), turn), 127.0f);
     if (threadIdx.x == 0) out.scales[row] = scale.scale;
-    const RandomRow bits(random.keys, random.row_offset + row, out.cols, random.step);
+    const RandomRow bits = random_rows.Row(random.keys, random.row_offset + row);
 #pragma unroll
     for (int i = 0; i < Layout::kVectors; ++i) {
       const int64_t c = Layout::Column(i);
       if (c >= out.cols) continue;
-      StoreRounded8<kStochastic>(v[i], scale.inverse, bits, random.keys, row, c, out);
+      StoreRounded8<kStochastic>(v[i], scale.inverse, random_rows, bits, random.keys, row, c, out);
     }
   });
 }

@@ -32,12 +32,13 @@ __device__ void Fold8(const float* fold, int64_t c, int64_t cols, float (&v)[kVe
 
 // Codes of a row from column c on: v * inverse rounded.
 template <bool kStochastic>
-__device__ void StoreRounded8(float (&v)[kVector], float inverse, const RandomRow& random,
-                              const RoundKeys& keys, int64_t row, int64_t c, const Operand& out) {
+__device__ void StoreRounded8(float (&v)[kVector], float inverse, const RandomRows& rows,
+                              const RandomRow& random, const RoundKeys& keys, int64_t row,
+                              int64_t c, const Operand& out) {
 #pragma unroll
   for (int i = 0; i < kVector; ++i) v[i] = v[i] * inverse;  // 0 where the scale is
   PhiloxBlock bits{};
-  if (kStochastic) bits = random.At(keys, c);
+  if (kStochastic) bits = rows.At(keys, random, c);
   StoreCodes8(static_cast<int8_t*>(out.data) + row * out.cols, c, out.cols,
               PackCodes8<kStochastic>(v, bits));
 }

@@ -40,6 +40,7 @@ __global__ void __launch_bounds__(Layout::kThreads, Layout::kBlocks)
     const float zeros[kVector] = {};
     if (Layout::Column(i) < cols) Store8(column_largest, Layout::Column(i), cols + kVector, zeros);
   }
+  const RandomRows random_rows(random.keys, cols, random.step);
   ForEachRow<Layout>(dy, rows, cols, [&](int64_t row, int turn, typename Layout::Values& v) {
     const float row_factor = folds.row_fold == nullptr ? 1.0f : folds.row_fold[row];
     float row_largest = 0.0f;
@@ -54,12 +55,12 @@ __global__ void __launch_bounds__(Layout::kThreads, Layout::kBlocks)
     }
     const RowScale scale = MakeRowScale(LargestInTurn(__float_as_int(row_largest), turn), 127.0f);
     if (threadIdx.x == 0) out.scales[row] = scale.scale;
-    const RandomRow bits(random.keys, random.row_offset + row, cols, random.step);
+    const RandomRow bits = random_rows.Row(random.keys, random.row_offset + row);
 #pragma unroll
     for (int i = 0; i < Layout::kVectors; ++i) {
       const int64_t c = Layout::Column(i);
       if (c >= cols) continue;
-      StoreRounded8<kStochastic>(v[i], scale.inverse, bits, random.keys, row, c, out);
+      StoreRounded8<kStochastic>(v[i], scale.inverse, random_rows, bits, random.keys, row, c, out);
     }
   });
   __syncthreads();

@@ -111,6 +111,7 @@ __global__ void __launch_bounds__(kRowThreads)
   LoadRows8<kWhole, kRowsAtOnce, 1>(dy, r, c, v);
   MakeInverses(largest, first_col, dy.cols, first_row == 0, scales, inverses);
   __syncthreads();
+  const RandomRows random_rows(random.keys, dy.cols, random.step);
   uint32_t left[kRowsAtOnce];
   uint32_t right[kRowsAtOnce];
 #pragma unroll
@@ -119,8 +120,8 @@ __global__ void __launch_bounds__(kRowThreads)
     for (int i = 0; i < kVector; ++i) v[q][i] = v[q][i] * inverses[group * kVector + i];
     PhiloxBlock bits{};
     if (kStochastic) {
-      bits = RandomRow(random.keys, random.row_offset + r + q, dy.cols, random.step)
-                 .At(random.keys, c);
+      bits =
+          random_rows.At(random.keys, random_rows.Row(random.keys, random.row_offset + r + q), c);
     }
     const uint2 codes = PackCodes8<kStochastic>(v[q], bits);
     left[q] = codes.x;

@@ -217,7 +217,14 @@ class OperandRows {
     int32_t largest = 0;
 #pragma unroll
     for (int i = 0; i < Layout::kVectors; ++i) {
-      largest = LargestMagnitude(v[i], critical_.Mask(i), largest);
+      if (critical_.Mask(i) != 0) {
+        largest = LargestMagnitude(v[i], critical_.Mask(i), largest);
+        continue;
+      }
+      float most = 0.0f;
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) most = LargerMagnitude(most, v[i][j]);
+      largest = max(largest, __float_as_int(most));
     }
     const RowScale scale = MakeRowScale(LargestInTurn(largest, turn), 127.0f);
     if (threadIdx.x == 0) out_.scales[row] = scale.scale;
@@ -234,20 +241,23 @@ class OperandRows {
                               const float (&v)[kVector]) const {
     const int64_t c = Layout::Column(i);
     const uint32_t mask = critical_.Mask(i);
+    // In a number beside 1.5 * 2^23 the low bits are the nearest integer: conversions are slow.
+    constexpr float kInteger = 12582912.0f;
     float scaled[kVector];
+    uint32_t bits[kVector];
 #pragma unroll
     for (int j = 0; j < kVector; ++j) {
       scaled[j] = scale.zero || (mask >> j & 1) != 0 ? 0.0f : v[j] * scale.inverse;
+      bits[j] = __float_as_uint(scaled[j] + kInteger);
     }
-    const uint2 codes = PackCodes8<false>(scaled, {});
-    StoreCodes8(static_cast<int8_t*>(out_.data) + row * out_.cols, c, out_.cols, codes);
+    StoreCodes8(static_cast<int8_t*>(out_.data) + row * out_.cols, c, out_.cols, LowBytes(bits));
     if (out_.second != nullptr) {
 #pragma unroll
       for (int j = 0; j < kVector; ++j) {
-        const float rest = (scaled[j] - rintf(scaled[j])) * 256.0f;
-        scaled[j] = fmaxf(fminf(rest, 127.0f), -127.0f);
+        const float rest = (scaled[j] - (__uint_as_float(bits[j]) - kInteger)) * 256.0f;
+        bits[j] = __float_as_uint(fmaxf(fminf(rest, 127.0f), -127.0f) + kInteger);
       }
-      StoreCodes8(out_.second + row * out_.cols, c, out_.cols, PackCodes8<false>(scaled, {}));
+      StoreCodes8(out_.second + row * out_.cols, c, out_.cols, LowBytes(bits));
     }
     if (mask != 0) critical_.Store(i, v, out_.critical.values + row * out_.critical.count);
   }

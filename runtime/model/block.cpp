@@ -118,10 +118,14 @@ void BlockBackward(const Llama& llama, int block, const MicroBatch& batch, const
   const Operand down_input = llama.AtSite(activations.down_input, block, Site::kDown, tokens);
   const Matrix hidden = rows(workspace.hidden);
   const float epsilon = static_cast<float>(llama.config->rms_norm_epsilon);
-  if (activations.shares_inputs) {
-    engine.SwigluForward(gate, up, down_input);
+  if (activations.kept != Kept::kAll) {
     engine.RmsNormForward(rows(activations.middle), llama.norm(w.mlp_norm), epsilon, mlp_input,
                           activations.mlp_rstd);
+    if (activations.kept == Kept::kNoGates) {
+      engine.MatmulForward(mlp_input, llama.weight(w.gate), gate, false);
+      engine.MatmulForward(mlp_input, llama.weight(w.up), up, false);
+    }
+    engine.SwigluForward(gate, up, down_input);
   }
   linear(w.down, residual, down_input, inner, false);
   engine.SwigluBackward(gate, up, inner, gate, up);
@@ -139,7 +143,7 @@ void BlockBackward(const Llama& llama, int block, const MicroBatch& batch, const
   const Operand attention_input =
       llama.AtSite(activations.attention_input, block, Site::kAttention, tokens);
   const Operand o_input = llama.AtSite(activations.o_input, block, Site::kO, tokens);
-  if (activations.shares_inputs) {
+  if (activations.kept != Kept::kAll) {
     engine.RmsNormForward(x_in, llama.norm(w.attention_norm), epsilon, attention_input,
                           activations.attention_rstd);
     engine.QuantizeRows(rows(activations.attention_output), o_input);

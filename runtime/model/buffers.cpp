@@ -32,8 +32,8 @@ Matrix AllocateMatrix(Purpose purpose, DType dtype, int64_t rows, int64_t cols, 
   return {arena.Allocate(purpose, rows * cols * ElementBytes(dtype)), dtype, rows, cols};
 }
 
-BlockActivations AllocateBlockActivations(const BufferShape& shape, const BlockActivations* inputs,
-                                          Arena& arena) {
+BlockActivations AllocateBlockActivations(const BufferShape& shape, Kept kept,
+                                          const BlockActivations* shared, Arena& arena) {
   const ModelConfig& config = *shape.config;
   const int64_t tokens = shape.tokens;
   const int64_t query = config.heads * config.head_dim;
@@ -42,23 +42,28 @@ BlockActivations AllocateBlockActivations(const BufferShape& shape, const BlockA
   const auto matrix = [&](int64_t cols) {
     return AllocateMatrix(purpose, shape.activation_type, tokens, cols, arena);
   };
-  const auto operand = [&](int64_t cols) { return AllocateKept(shape, cols, arena); };
+  const auto operand = [&](int64_t cols, Operand BlockActivations::*member) {
+    return kept == Kept::kAll ? AllocateKept(shape, cols, arena) : shared->*member;
+  };
+  const auto gate = [&](Matrix BlockActivations::*member) {
+    return kept == Kept::kNoGates ? shared->*member : matrix(config.intermediate_size);
+  };
   BlockActivations a;
   a.attention_rstd = arena.Allocate<float>(purpose, tokens);
-  a.shares_inputs = inputs != nullptr;
-  a.attention_input = inputs != nullptr ? inputs->attention_input : operand(config.hidden_size);
+  a.kept = kept;
+  a.attention_input = operand(config.hidden_size, &BlockActivations::attention_input);
   a.q = matrix(query);
   a.k = matrix(key);
   a.v = matrix(key);
   a.attention_output = matrix(query);
   a.log_sum_exp = arena.Allocate<float>(purpose, tokens * config.heads);
-  a.o_input = inputs != nullptr ? inputs->o_input : operand(query);
+  a.o_input = operand(query, &BlockActivations::o_input);
   a.middle = matrix(config.hidden_size);
   a.mlp_rstd = arena.Allocate<float>(purpose, tokens);
-  a.mlp_input = inputs != nullptr ? inputs->mlp_input : operand(config.hidden_size);
-  a.gate = matrix(config.intermediate_size);
-  a.up = matrix(config.intermediate_size);
-  a.down_input = inputs != nullptr ? inputs->down_input : operand(config.intermediate_size);
+  a.mlp_input = operand(config.hidden_size, &BlockActivations::mlp_input);
+  a.gate = gate(&BlockActivations::gate);
+  a.up = gate(&BlockActivations::up);
+  a.down_input = operand(config.intermediate_size, &BlockActivations::down_input);
   return a;
 }
 

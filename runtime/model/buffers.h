@@ -13,6 +13,11 @@
 
 namespace qft {
 
+// What a block keeps of its own for backward. The rest it shares with other blocks, and backward
+// makes it again: the operands from x_in, attention_output, middle, gate and up without a matmul,
+// gate and up with two.
+enum class Kept { kAll, kNoInputs, kNoGates };
+
 // What one block keeps from forward for backward.
 struct BlockActivations {
   float* attention_rstd = nullptr;  // [T]
@@ -26,9 +31,7 @@ struct BlockActivations {
   Operand mlp_input;                // normed input of gate and up
   Matrix gate, up;                  // [T, F]
   Operand down_input;               // silu(gate) * up
-  // The operands are shared with other blocks: backward makes them again from x_in,
-  // attention_output, middle, gate and up, which costs no matmul.
-  bool shares_inputs = false;
+  Kept kept = Kept::kAll;
 };
 
 // One micro-batch: its tokens and what the head keeps of it.
@@ -73,9 +76,9 @@ struct BufferShape {
   DType activation_type = DType::kF32;
 };
 
-// inputs: nullptr, or whose inputs to share.
-BlockActivations AllocateBlockActivations(const BufferShape& shape, const BlockActivations* inputs,
-                                          Arena& arena);
+// shared: whose buffers serve for what is not kept.
+BlockActivations AllocateBlockActivations(const BufferShape& shape, Kept kept,
+                                          const BlockActivations* shared, Arena& arena);
 MicroBatch AllocateMicroBatch(const BufferShape& shape, bool training, Arena& arena);
 // scratch_bytes: what the engine wants for attention's backward pass.
 Workspace AllocateWorkspace(const BufferShape& shape, bool training, size_t scratch_bytes,

@@ -106,7 +106,8 @@ TEST_P(SameBitsTest, Recomputed) {
     const Trace kept = TrainNew(model_, order + Settings{{"recompute", "never"}});
     EXPECT_EQ(TrainNew(model_, order + Settings{{"recompute", "always"}}), kept) << accumulation;
     if (OnGpu()) continue;  // a device's limit counts what others have of it
-    for (const int64_t limit : {std::max(most - 1, least), (most + least) / 2, least}) {
+    for (const int64_t limit : {std::max(most - 1, least), least + (most - least) * 3 / 4,
+                                (most + least) / 2, least + (most - least) / 4, least}) {
       EXPECT_EQ(TrainNew(model_, order + Settings{{"memory_limit", std::to_string(limit)}}), kept)
           << accumulation << ", " << limit;
     }

@@ -62,6 +62,7 @@ TEST(PlanTest, JsonSaysWhatIsPlanned) {
     const auto json = nlohmann::json::parse(PlanToJson(plan, *engine));
     EXPECT_EQ(json["gradients"], plan.fused ? "fused" : "stack");
     EXPECT_EQ(json["recomputed_blocks"], plan.recomputed);
+    EXPECT_EQ(json["regated_blocks"], plan.regated);
     EXPECT_EQ(json["renewed_blocks"], plan.renewed);
     EXPECT_EQ(json["bytes"]["total"], plan.total_bytes);
     int64_t sum = 0;

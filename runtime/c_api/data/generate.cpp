@@ -4,7 +4,7 @@
 #include "runtime/c_api/data/objects.h"
 #include "runtime/c_api/struct_size.h"
 #include "runtime/data/text/sampler.h"
-#include "runtime/data/text/unicode.h"
+#include "runtime/data/text/tokenizer.h"
 
 using qft::CallCore;
 using qft::Status;
@@ -99,7 +99,7 @@ StatusOr<Limits> LimitsOf(const qft_generate_options* options) {
 std::vector<int32_t> UnusedIds(const qft::Tokenizer& tokenizer) {
   std::vector<int32_t> unused;
   for (int32_t id = 0; id < tokenizer.size(); ++id) {
-    if (!tokenizer.IsSpecial(id) && !tokenizer.Bytes(id).ok()) unused.push_back(id);
+    if (!tokenizer.Has(id)) unused.push_back(id);
   }
   return unused;
 }
@@ -112,7 +112,7 @@ Status Generate(qft_session* session, const qft::Tokenizer& tokenizer, std::stri
   Decoder decoder;
   QFT_RETURN_IF_ERROR(
       decoder.Open(session, static_cast<int64_t>(ids.size()) + limits.maximum_tokens));
-  qft::Utf8Stream characters;
+  qft::TokenStream words(tokenizer, /*skip_special=*/true);
   const std::vector<int32_t> unused = UnusedIds(tokenizer);
   for (int64_t i = 0; i < limits.maximum_tokens; ++i) {
     QFT_RETURN_IF_ERROR(decoder.Feed(ids));
@@ -124,11 +124,10 @@ Status Generate(qft_session* session, const qft::Tokenizer& tokenizer, std::stri
                                           static_cast<uint64_t>(i)));
     if (id == tokenizer.end_id()) break;
     ids.assign(1, id);
-    if (tokenizer.IsSpecial(id)) continue;
-    QFT_ASSIGN_OR_RETURN(const std::string_view bytes, tokenizer.Bytes(id));
-    QFT_RETURN_IF_ERROR(answer->Add(characters.Push(bytes)));
+    QFT_ASSIGN_OR_RETURN(const std::string piece, words.Push(id));
+    QFT_RETURN_IF_ERROR(answer->Add(piece));
   }
-  return answer->Add(characters.Finish());
+  return answer->Add(words.Finish());
 }
 
 }  // namespace

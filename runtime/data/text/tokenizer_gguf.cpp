@@ -67,8 +67,8 @@ class GgufReader {
 
   const GgufMetadata& metadata_;
   TokenizerSpec spec_;
+  BpeSpec bpe_;
   ordered_json config_;
-  std::optional<int32_t> prefixed_id_;  // the token that transformers puts before every text
 };
 
 std::string GgufReader::Text(std::string_view key, const std::string& missing) const {
@@ -119,13 +119,14 @@ Status GgufReader::ReadTokens() {
 
 Status GgufReader::ReadMerges() {
   QFT_ASSIGN_OR_RETURN(const GgufValue* merges, Strings("tokenizer.ggml.merges"));
-  spec_.merges.reserve(merges->strings.size());
+  bpe_.merges.reserve(merges->strings.size());
   for (const std::string& text : merges->strings) {
     const size_t space = text.find(' ');
     if (space == std::string::npos) return BadData("tokenizer.ggml.merges holds no pair");
-    QFT_ASSIGN_OR_RETURN(const MergeRule rule, ResolveMerge(spec_.vocabulary, text.substr(0, space),
-                                                            text.substr(space + 1)));
-    spec_.merges.push_back(rule);
+    QFT_ASSIGN_OR_RETURN(const MergeRule rule,
+                         ResolveMerge(spec_.vocabulary, text.substr(0, space),
+                                      text.substr(space + 1), bpe_.merges.size()));
+    bpe_.merges.push_back(rule);
   }
   return absl::OkStatus();
 }
@@ -133,19 +134,19 @@ Status GgufReader::ReadMerges() {
 Status GgufReader::ReadPreTokenizer() {
   const std::string name = Text("tokenizer.ggml.pre", "default");
   if (name == "gpt-2") {
-    spec_.steps = {ByteLevelStep(true)};
+    bpe_.steps = {ByteLevelStep(true)};
   } else if (name == "smollm") {
-    spec_.steps = {DigitsStep(), ByteLevelStep(true)};
+    bpe_.steps = {DigitsStep(), ByteLevelStep(true)};
   } else if (name == "llama-bpe") {
-    spec_.steps = {SplitStep(kLlama3Pattern), ByteLevelStep(false)};
-    spec_.bpe.ignore_merges = true;
+    bpe_.steps = {SplitStep(kLlama3Pattern), ByteLevelStep(false)};
+    bpe_.options.ignore_merges = true;
   } else if (name == "qwen2") {
-    spec_.steps = {SplitStep(kQwen2Pattern), ByteLevelStep(false)};
-    spec_.normal_forms = {NormalForm::kNfc};
+    bpe_.steps = {SplitStep(kQwen2Pattern), ByteLevelStep(false)};
+    bpe_.normalizer.emplace_back();  // NFC
   } else if (name == "default") {
-    spec_.steps = {SplitStep(kPunctuationPattern), ByteLevelStep(true)};
-    spec_.steps.insert(spec_.steps.begin() + 1,
-                       {SplitStep(kNumberPattern), SplitStep(kThreeDigitsPattern)});
+    bpe_.steps = {SplitStep(kPunctuationPattern), ByteLevelStep(true)};
+    bpe_.steps.insert(bpe_.steps.begin() + 1,
+                      {SplitStep(kNumberPattern), SplitStep(kThreeDigitsPattern)});
   } else {
     return Unsupported("not supported: tokenizer.ggml.pre \"", name, "\"");
   }
@@ -165,7 +166,9 @@ Status GgufReader::ReadConfig() {
   QFT_ASSIGN_OR_RETURN(spec_.end_id, TokenId("tokenizer.ggml.eos_token_id"));
   const GgufValue* add_first = Find("tokenizer.ggml.add_bos_token");
   if (add_first != nullptr && add_first->Bool().value_or(false)) {
-    QFT_ASSIGN_OR_RETURN(prefixed_id_, TokenId("tokenizer.ggml.bos_token_id"));
+    QFT_ASSIGN_OR_RETURN(const std::optional<int32_t> begin_id,
+                         TokenId("tokenizer.ggml.bos_token_id"));
+    if (begin_id) spec_.frame.prefix = {*begin_id};
   }
   const std::string chat_template = Text("tokenizer.chat_template", "");
   if (!chat_template.empty()) config_["chat_template"] = chat_template;
@@ -174,7 +177,7 @@ Status GgufReader::ReadConfig() {
 
 ordered_json GgufReader::PreTokenizerJson() const {
   ordered_json steps = ordered_json::array();
-  for (const PreTokenizerStep& step : spec_.steps) {
+  for (const PreTokenizerStep& step : bpe_.steps) {
     if (step.kind == Kind::kDigits) {
       steps.push_back({{"type", "Digits"}, {"individual_digits", step.individual_digits}});
     } else if (step.kind == Kind::kSplit) {
@@ -193,8 +196,9 @@ ordered_json GgufReader::PreTokenizerJson() const {
 }
 
 ordered_json GgufReader::PostProcessorJson() const {
-  if (!prefixed_id_) return nullptr;
-  const std::string& text = *spec_.vocabulary.Text(*prefixed_id_);
+  if (spec_.frame.prefix.empty()) return nullptr;
+  const int32_t id = spec_.frame.prefix[0];
+  const std::string& text = *spec_.vocabulary.Text(id);
   const auto special = [&text](int type) {
     return ordered_json{{"SpecialToken", {{"id", text}, {"type_id", type}}}};
   };
@@ -204,9 +208,8 @@ ordered_json GgufReader::PostProcessorJson() const {
   ordered_json single = ordered_json::array({special(0), sequence("A", 0)});
   ordered_json pair =
       ordered_json::array({special(0), sequence("A", 0), special(1), sequence("B", 1)});
-  ordered_json token = {{"id", text},
-                        {"ids", ordered_json::array({*prefixed_id_})},
-                        {"tokens", ordered_json::array({text})}};
+  ordered_json token = {
+      {"id", text}, {"ids", ordered_json::array({id})}, {"tokens", ordered_json::array({text})}};
   return {{"type", "TemplateProcessing"},
           {"single", single},
           {"pair", pair},
@@ -230,7 +233,7 @@ ordered_json GgufReader::TokenizerJson() const {
     vocab.Container::emplace_back(*spec_.vocabulary.Text(id), id);
   }
   ordered_json merges = ordered_json::array();
-  for (const MergeRule& rule : spec_.merges) {
+  for (const MergeRule& rule : bpe_.merges) {
     merges.push_back(*spec_.vocabulary.Text(rule.left) + " " + *spec_.vocabulary.Text(rule.right));
   }
   ordered_json model = {{"type", "BPE"},
@@ -240,14 +243,14 @@ ordered_json GgufReader::TokenizerJson() const {
                         {"end_of_word_suffix", nullptr},
                         {"fuse_unk", false},
                         {"byte_fallback", false},
-                        {"ignore_merges", spec_.bpe.ignore_merges}};
+                        {"ignore_merges", bpe_.options.ignore_merges}};
   model["vocab"] = std::move(vocab);
   model["merges"] = std::move(merges);
   const ordered_json decoder = {{"type", "ByteLevel"},
                                 {"add_prefix_space", true},
                                 {"trim_offsets", true},
                                 {"use_regex", true}};
-  const bool nfc = !spec_.normal_forms.empty();
+  const bool nfc = !bpe_.normalizer.empty();
   return {{"version", "1.0"},
           {"truncation", nullptr},
           {"padding", nullptr},
@@ -273,6 +276,7 @@ StatusOr<TokenizerSpec> GgufReader::Read() {
   constexpr auto kReplace = ordered_json::error_handler_t::replace;
   spec_.files.emplace_back("tokenizer.json", TokenizerJson().dump(1, ' ', false, kReplace) + "\n");
   spec_.files.emplace_back("tokenizer_config.json", config_.dump(2, ' ', false, kReplace) + "\n");
+  spec_.encoder = std::move(bpe_);
   return std::move(spec_);
 }
 

@@ -13,10 +13,11 @@ extern "C" {
 
 /* ---- tokenizer -------------------------------------------------------------------------------- */
 
-/* Byte-level BPE. Immutable: may be used by several threads at once. */
+/* BPE or SentencePiece. Immutable: may be used by several threads at once. */
 typedef struct qft_tokenizer qft_tokenizer;
 
-/* path: a tokenizer.json, a folder that holds one, or a GGUF file.
+/* path: a tokenizer.json, a SentencePiece model (with ".model" in its name), a folder that holds one of
+ * them (tokenizer.json before tokenizer.model), or a GGUF file.
  * Errors: FILE_NOT_FOUND, BAD_DATA, UNSUPPORTED (names what), IO. Thread: any. Blocks: for the read.
  * Since: 0.1. */
 QFT_API qft_status qft_tokenizer_load(const char* path, size_t path_length,
@@ -35,6 +36,13 @@ QFT_API qft_status qft_tokenizer_encode(const qft_tokenizer* tokenizer, const ch
 QFT_API qft_status qft_tokenizer_decode(const qft_tokenizer* tokenizer, const int32_t* ids,
                                         size_t count, int32_t skip_special, char* buffer,
                                         size_t capacity, size_t* needed, qft_error** error);
+/* The ids that the model expects before a text (its beginning-of-text token) and after it; encode adds
+ * neither. ids [out, capacity] may be NULL with capacity 0; needed [out] counts all. Thread: any.
+ * Blocks: no. Since: 0.1. */
+QFT_API qft_status qft_tokenizer_get_prefix(const qft_tokenizer* tokenizer, int32_t* ids,
+                                            size_t capacity, size_t* needed, qft_error** error);
+QFT_API qft_status qft_tokenizer_get_suffix(const qft_tokenizer* tokenizer, int32_t* ids,
+                                            size_t capacity, size_t* needed, qft_error** error);
 /* size [out]: largest id + 1. Thread: any. Blocks: no. Since: 0.1. */
 QFT_API qft_status qft_tokenizer_get_size(const qft_tokenizer* tokenizer, int64_t* size,
                                           qft_error** error);
@@ -48,11 +56,12 @@ QFT_API qft_status qft_tokenizer_get_end(const qft_tokenizer* tokenizer, int32_t
 /* ---- data set --------------------------------------------------------------------------------- */
 
 /* JSON lines, each {"text": ...} or {"prompt": ..., "completion": ...} (loss on the completion and
- * the end token only), tokenised, shuffled and packed into batches. The tokens of a document are
- * those of its text, or of prompt and completion each for itself, and the end token. Special tokens
- * written in a prompt are recognised; in text and completion they are plain text. What is longer than
- * sequence_tokens loses the beginning of its prompt (all but one token), then its end. Token ids of
- * all documents are kept in memory. */
+ * the end token only), tokenised, shuffled and packed into batches. The tokens of a document are the
+ * tokenizer's prefix (unless the prompt begins with it), those of its text, or of prompt and
+ * completion each for itself, and the end token. Special tokens written in a prompt are recognised; in
+ * text and completion they are plain text. What is longer than sequence_tokens loses the beginning of
+ * its prompt (all but the prefix, or one token), then its end. Token ids of all documents are kept in
+ * memory. */
 typedef struct qft_dataset qft_dataset;
 
 typedef struct qft_dataset_options {
@@ -148,7 +157,7 @@ typedef int32_t (*qft_text_callback)(void* user, const char* text, size_t length
 
 /* Continues `prompt` until the end token or maximum_tokens. The answer is copied into buffer (may be
  * NULL with capacity 0) and, if callback is not NULL, handed out piece by piece. Special tokens in
- * the prompt are recognised. Errors: as qft_decoder_feed; CANCELLED. Thread: one. Blocks: for the
+ * the prompt are recognised, and the tokenizer's prefix comes before it, unless it begins with it. Errors: as qft_decoder_feed; CANCELLED. Thread: one. Blocks: for the
  * work. Since: 0.1. */
 QFT_API qft_status qft_generate(qft_session* session, const qft_tokenizer* tokenizer,
                                 const char* prompt, size_t prompt_length,

@@ -107,7 +107,7 @@ std::vector<int32_t> UnusedIds(const qft::Tokenizer& tokenizer) {
 Status Generate(qft_session* session, const qft::Tokenizer& tokenizer, std::string_view prompt,
                 const Limits& limits, Answer* answer) {
   std::vector<int32_t> ids;
-  QFT_RETURN_IF_ERROR(tokenizer.Encode(prompt, /*special=*/true, &ids));
+  QFT_RETURN_IF_ERROR(tokenizer.Begin(prompt, &ids).status());
   if (ids.empty()) return qft::InvalidArgument("the prompt is empty");
   Decoder decoder;
   QFT_RETURN_IF_ERROR(

@@ -108,16 +108,18 @@ StatusOr<std::unique_ptr<Dataset>> Dataset::Open(FileSystem& fs, const std::stri
 Status Dataset::Add(const TextDocument& text, const Tokenizer& tokenizer, int32_t end_id,
                     std::vector<Read>* documents) {
   std::vector<int32_t> ids;
-  QFT_RETURN_IF_ERROR(tokenizer.Encode(text.prompt, /*special=*/true, &ids));
+  QFT_ASSIGN_OR_RETURN(const size_t prefix, tokenizer.Begin(text.prompt, &ids));
   size_t prompt = ids.size();
   QFT_RETURN_IF_ERROR(tokenizer.Encode(text.text, /*special=*/false, &ids));
+  if (ids.size() == prefix) return BadData("the document has no tokens");
   ids.push_back(end_id);
-  if (ids.size() < 2) return BadData("the document has no tokens");
   const size_t most = static_cast<size_t>(options_.sequence_tokens);
   if (ids.size() > most) {
     ++info_.documents_truncated;
-    const size_t cut = prompt == 0 ? 0 : std::min(ids.size() - most, prompt - 1);
-    ids.erase(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(cut));
+    const size_t kept = std::min(prompt, std::max<size_t>(prefix, 1));
+    const size_t cut = std::min(ids.size() - most, prompt - kept);
+    const auto begin = ids.begin() + static_cast<std::ptrdiff_t>(prefix);
+    ids.erase(begin, begin + static_cast<std::ptrdiff_t>(cut));
     prompt -= cut;
     ids.resize(most);
   }

@@ -1,5 +1,6 @@
 #include "runtime/data/text/tokenizer.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "runtime/data/text/byte_tokens.h"
@@ -126,6 +127,16 @@ Status Tokenizer::Encode(std::string_view text, bool special, std::vector<int32_
     is_first = false;
   }
   return absl::OkStatus();
+}
+
+StatusOr<size_t> Tokenizer::Begin(std::string_view prompt, std::vector<int32_t>* ids) const {
+  ids->clear();
+  QFT_RETURN_IF_ERROR(Encode(prompt, /*special=*/true, ids));
+  const std::vector<int32_t>& prefix = frame_.prefix;
+  const bool begins_so =
+      ids->size() >= prefix.size() && std::equal(prefix.begin(), prefix.end(), ids->begin());
+  if (!begins_so) ids->insert(ids->begin(), prefix.begin(), prefix.end());
+  return prefix.size();
 }
 
 StatusOr<std::string> Tokenizer::Decode(const int32_t* ids, size_t count, bool skip_special) const {

@@ -31,6 +31,10 @@ class Tokenizer {
   Status Encode(std::string_view text, bool special, std::vector<int32_t>* ids) const;
   // What the model expects around a text; Encode leaves it out.
   const TextFrame& frame() const { return frame_; }
+  // Begins a text: the prefix of frame(), unless `prompt` begins with it, and the ids of `prompt`,
+  // special tokens recognised; nothing else stays in *ids. Returns how many of them are the prefix.
+  // Errors: those of Encode.
+  StatusOr<size_t> Begin(std::string_view prompt, std::vector<int32_t>* ids) const;
   // The text of `ids`; what is not UTF-8 becomes U+FFFD. kOutOfRange.
   StatusOr<std::string> Decode(const int32_t* ids, size_t count, bool skip_special) const;
 

@@ -9,6 +9,7 @@
 #include "runtime/data/text/metaspace.h"
 #include "runtime/data/text/sentencepiece_model.h"
 #include "runtime/data/text/tokenizer.h"
+#include "tests/runtime/data/format_bytes.h"
 #include "tests/runtime/data/memory_file_system.h"
 
 namespace qft {
@@ -224,10 +225,21 @@ TEST(TokenizerModel, LiesInAFolder) {
   EXPECT_EQ(ids, expected);
 }
 
+TEST(TokenizerModel, BeginsAText) {
+  const auto tokenizer = MakeTokenizer(LlamaBytes());
+  for (const char* prompt : {"a", "<s>a"}) {
+    std::vector<int32_t> ids = {5, 6};
+    const auto prefix = (*tokenizer)->Begin(prompt, &ids);
+    ASSERT_TRUE(prefix.ok());
+    EXPECT_EQ(*prefix, 1u);
+    EXPECT_EQ(ids, (std::vector<int32_t>{1, *(*tokenizer)->Find("\u2581a")}));
+  }
+}
+
 TEST(TokenizerModel, RefusesABrokenConfiguration) {
   for (const char* config :
-       {"[]", R"({"legacy": 1})", R"({"add_bos_token": "yes"})",
-        R"({"added_tokens_decoder": []})", R"({"added_tokens_decoder": {"x": {"content": "y"}}})",
+       {"[]", R"({"legacy": 1})", R"({"add_bos_token": "yes"})", R"({"added_tokens_decoder": []})",
+        R"({"added_tokens_decoder": {"x": {"content": "y"}}})",
         R"({"added_tokens_decoder": {"99999999999": {"content": "y"}}})",
         R"({"added_tokens_decoder": {"900000000": {"content": "y"}}})",
         R"({"added_tokens_decoder": {"1400": {"content": ""}}})",
@@ -235,6 +247,130 @@ TEST(TokenizerModel, RefusesABrokenConfiguration) {
     const Status status = LoadWith(config).status();
     EXPECT_EQ(GetErrorInfo(status).code, ErrorCode::kBadData) << config << ": " << status;
   }
+}
+
+// ---- the same in a GGUF file --------------------------------------------------------------------
+
+constexpr uint32_t kBool = 7;
+constexpr uint32_t kFloat = 6;
+constexpr uint32_t kInt32 = 5;
+constexpr uint32_t kString = 8;
+constexpr uint32_t kArray = 9;
+
+struct GgufParts {
+  std::string tokens;
+  std::string scores;
+  std::string types;
+  uint64_t tokens_count = 0;
+  uint64_t scores_count = 0;
+  uint64_t types_count = 0;
+  std::vector<std::pair<std::string, bool>> flags;
+  uint32_t end_id = 2;
+  std::string kind = "llama";
+};
+
+GgufParts PartsOf(const SentencePieceModel& model) {
+  GgufParts parts;
+  for (const auto& piece : model.pieces) {
+    parts.tokens += GgufString(piece.text);
+    parts.scores += Bytes(piece.score);
+    parts.types += Bytes(static_cast<int32_t>(piece.type));
+  }
+  parts.tokens_count = parts.scores_count = parts.types_count = model.pieces.size();
+  return parts;
+}
+
+StatusOr<std::shared_ptr<const Tokenizer>> LoadGguf(const GgufParts& parts) {
+  GgufBytes bytes;
+  const auto add_array = [&bytes](const char* key, uint32_t type, uint64_t count,
+                                  const std::string& values) {
+    bytes.AddEntry(key, kArray, Bytes(type) + Bytes(count) + values);
+  };
+  bytes.AddString("tokenizer.ggml.model", parts.kind);
+  add_array("tokenizer.ggml.tokens", kString, parts.tokens_count, parts.tokens);
+  if (parts.scores_count > 0) {
+    add_array("tokenizer.ggml.scores", kFloat, parts.scores_count, parts.scores);
+  }
+  if (parts.types_count > 0) {
+    add_array("tokenizer.ggml.token_type", kInt32, parts.types_count, parts.types);
+  }
+  bytes.AddUint32("tokenizer.ggml.bos_token_id", 1);
+  bytes.AddUint32("tokenizer.ggml.eos_token_id", parts.end_id);
+  for (const auto& [key, value] : parts.flags) {
+    bytes.AddEntry("tokenizer.ggml." + key, kBool, std::string(1, value ? '\1' : '\0'));
+  }
+  MemoryFileSystem fs;
+  fs.files["/model.gguf"] = bytes.Build();
+  return Tokenizer::Load(fs, "/model.gguf");
+}
+
+std::vector<int32_t> IdsOf(const Tokenizer& tokenizer, const std::string& text) {
+  std::vector<int32_t> ids;
+  EXPECT_TRUE(tokenizer.Encode(text, true, &ids).ok());
+  return ids;
+}
+
+TEST(TokenizerGguf, IsTheModelItWasMadeOf) {
+  for (const char* name : {"sentencepiece_llama.model", "sentencepiece_yi.model"}) {
+    const std::string bytes = ReadTestFile(name);
+    const SentencePieceModel model = *ParseSentencePieceModel(bytes);
+    GgufParts parts = PartsOf(model);
+    parts.flags = {{"add_space_prefix", model.add_dummy_prefix}, {"add_bos_token", false}};
+    const auto expected = MakeTokenizer(bytes);
+    const auto gguf = LoadGguf(parts);
+    ASSERT_TRUE(gguf.ok()) << gguf.status();
+    EXPECT_EQ((*gguf)->end_id(), 2);
+    EXPECT_TRUE((*gguf)->frame().prefix.empty());
+    // What export writes is read back as the same tokenizer.
+    MemoryFileSystem fs;
+    for (const auto& [file, content] : (*gguf)->files()) fs.files["/model/" + file] = content;
+    const auto exported = Tokenizer::Load(fs, kFolder);
+    ASSERT_TRUE(exported.ok()) << exported.status();
+    EXPECT_TRUE((*exported)->frame().prefix.empty());
+    for (const Golden::Line& line : ReadGolden().lines) {
+      const std::vector<int32_t> ids = IdsOf(**expected, line.text);
+      ASSERT_EQ(IdsOf(**gguf, line.text), ids) << testing::PrintToString(line.text);
+      ASSERT_EQ(IdsOf(**exported, line.text), ids) << testing::PrintToString(line.text);
+    }
+  }
+}
+
+TEST(TokenizerGguf, BeginsWithATokenUnlessToldOtherwise) {
+  GgufParts parts = PartsOf(*ParseSentencePieceModel(LlamaBytes()));
+  EXPECT_EQ((*LoadGguf(parts))->frame().prefix, std::vector<int32_t>{1});
+  parts.flags = {{"add_bos_token", false}, {"add_eos_token", true}};
+  EXPECT_TRUE((*LoadGguf(parts))->frame().prefix.empty());
+  EXPECT_EQ((*LoadGguf(parts))->frame().suffix, std::vector<int32_t>{2});
+}
+
+TEST(TokenizerGguf, RefusesWhatIsBroken) {
+  const GgufParts whole = PartsOf(*ParseSentencePieceModel(LlamaBytes()));
+  const std::vector<std::pair<std::string, std::function<void(GgufParts&)>>> changes = {
+      {"scores", [](GgufParts& p) { p.scores_count = 0; }},
+      {"token_type", [](GgufParts& p) { p.types_count = 0; }},
+      {"scores",
+       [](GgufParts& p) {
+         --p.scores_count;
+         p.scores.resize(p.scores.size() - 4);
+       }},
+      {"token_type of token 5 is 77", [](GgufParts& p) { p.types[20] = 77; }},
+      {"not finite", [](GgufParts& p) { p.scores.replace(400, 4, Bytes(std::nanf(""))); }},
+      {"0 unknown tokens", [](GgufParts& p) { p.types[0] = 1; }},
+      {"eos_token_id names no token", [](GgufParts& p) { p.end_id = 1u << 30; }},
+  };
+  for (const auto& [named, change] : changes) {
+    GgufParts parts = whole;
+    change(parts);
+    const Status status = LoadGguf(parts).status();
+    EXPECT_EQ(GetErrorInfo(status).code, ErrorCode::kBadData) << named << ": " << status;
+    EXPECT_NE(status.message().find(named), std::string::npos) << named << ": " << status;
+  }
+  GgufParts other = whole;
+  other.kind = "t5";
+  EXPECT_EQ(GetErrorInfo(LoadGguf(other).status()).code, ErrorCode::kUnsupported);
+  other = whole;
+  other.tokens_count = uint64_t{1} << 60;
+  EXPECT_FALSE(LoadGguf(other).ok());
 }
 
 }  // namespace

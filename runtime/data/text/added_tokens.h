@@ -19,6 +19,7 @@ struct AddedToken {
   bool single_word = false;  // not beside a word character
   bool lstrip = false;       // takes the white space before it
   bool rstrip = false;       // takes the white space after it
+  bool is_extra = false;     // not one of the model's own tokens: no merge makes it
 };
 
 // A part of a text: an added token, or (id < 0) plain text.

@@ -15,12 +15,16 @@ namespace {
 
 // Texts and ids of the tokens that BPE makes; with a byte alphabet, the bytes of those that are
 // written in it.
-std::vector<std::pair<std::string, int32_t>> BpeTokens(const Vocabulary& vocabulary,
+std::vector<std::pair<std::string, int32_t>> BpeTokens(const TokenizerSpec& spec,
                                                        BpeOptions::Alphabet alphabet) {
+  std::vector<bool> is_extra(static_cast<size_t>(spec.vocabulary.size()));
+  for (const AddedToken& token : spec.added_tokens) {
+    if (token.is_extra) is_extra[static_cast<size_t>(token.id)] = true;
+  }
   std::vector<std::pair<std::string, int32_t>> tokens;
-  for (int64_t id = 0; id < vocabulary.size(); ++id) {
-    const std::string* text = vocabulary.Text(id);
-    if (text == nullptr) continue;
+  for (int64_t id = 0; id < spec.vocabulary.size(); ++id) {
+    const std::string* text = spec.vocabulary.Text(id);
+    if (text == nullptr || is_extra[static_cast<size_t>(id)]) continue;
     if (alphabet == BpeOptions::Alphabet::kCharacters) {
       tokens.emplace_back(*text, static_cast<int32_t>(id));
     } else if (auto bytes = BytesOfToken(*text)) {
@@ -42,9 +46,8 @@ class BpeSegmentEncoder final : public SegmentEncoder {
       QFT_ASSIGN_OR_RETURN(std::string pattern, normalizer.Normalize(token.content));
       tokens.emplace_back(std::move(pattern), token);
     }
-    return std::unique_ptr<const SegmentEncoder>(
-        new BpeSegmentEncoder(spec.vocabulary, bpe, std::move(normalizer), AddedTokenFinder(tokens),
-                              std::move(pre_tokenizer)));
+    return std::unique_ptr<const SegmentEncoder>(new BpeSegmentEncoder(
+        spec, bpe, std::move(normalizer), AddedTokenFinder(tokens), std::move(pre_tokenizer)));
   }
 
   Status Encode(std::string_view text, bool is_first, bool special,
@@ -64,14 +67,14 @@ class BpeSegmentEncoder final : public SegmentEncoder {
   }
 
  private:
-  BpeSegmentEncoder(const Vocabulary& vocabulary, const BpeSpec& spec, Normalizer normalizer,
+  BpeSegmentEncoder(const TokenizerSpec& all, const BpeSpec& spec, Normalizer normalizer,
                     AddedTokenFinder finder, PreTokenizer pre_tokenizer)
       : normalizer_(std::move(normalizer)),
         finder_(std::move(finder)),
         metaspace_(spec.metaspace),
         pre_tokenizer_(std::move(pre_tokenizer)),
         is_byte_level_(spec.options.alphabet == BpeOptions::Alphabet::kBytes),
-        bpe_(spec.merges, BpeTokens(vocabulary, spec.options.alphabet), spec.options) {}
+        bpe_(spec.merges, BpeTokens(all, spec.options.alphabet), spec.options) {}
 
   Status EncodePlain(std::string_view text, bool is_first, std::vector<int32_t>* ids) const {
     if (is_byte_level_) return EncodeByteLevel(text, ids);

@@ -49,6 +49,7 @@ const std::string* Vocabulary::Text(int64_t id) const {
 Status AddToken(AddedToken token, size_t expected, TokenizerSpec* spec) {
   if (spec->vocabulary.Find(token.content) != token.id) {
     QFT_RETURN_IF_ERROR(spec->vocabulary.Add(token.content, token.id, expected));
+    token.is_extra = true;
   }
   spec->added_tokens.push_back(std::move(token));
   return absl::OkStatus();

@@ -291,6 +291,21 @@ TEST(Tokenizer, LooksUpTokens) {
   EXPECT_EQ(*Small().Decode(nullptr, 0, true), "");
 }
 
+// An added token that is not looked for is made by nothing else.
+TEST(Tokenizer, MergesMakeNoAddedToken) {
+  json changed = json::parse(SmallJson());
+  changed["model"]["ignore_merges"] = true;
+  changed["added_tokens"].push_back({{"id", 2001}, {"content", "zqxj"}, {"special", true}});
+  const auto tokenizer = MakeTokenizer(changed.dump());
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  std::vector<int32_t> ids;
+  ASSERT_TRUE((*tokenizer)->Encode("zqxj", true, &ids).ok());
+  EXPECT_EQ(ids, std::vector<int32_t>{2001});
+  ids.clear();
+  ASSERT_TRUE((*tokenizer)->Encode("zqxj", false, &ids).ok());
+  EXPECT_GT(ids.size(), 1u);
+}
+
 // One megabyte in one piece: the merges of a word take O(n log n), spaces no stack.
 TEST(Tokenizer, TakesLongRuns) {
   std::string mixed;

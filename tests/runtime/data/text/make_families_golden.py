@@ -23,6 +23,7 @@ import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Tokenizer
 
+# Only its main needs it.
 sys.modules.setdefault("gguf", types.SimpleNamespace(GGUFReader=None))
 import make_tokenizer_golden as byte_level  # noqa: E402
 
@@ -114,9 +115,8 @@ class HuggingFace:
     def __init__(self, tokenizer):
         self.tokenizer = Tokenizer.from_str(json.dumps(tokenizer))
         # tokenizers 0.23 decodes a normalized token as its normal form and so fails to skip it.
-        for token in tokenizer["added_tokens"]:
-            token["normalized"] = False
-        self.decoder = Tokenizer.from_str(json.dumps(tokenizer))
+        tokens = [{**token, "normalized": False} for token in tokenizer["added_tokens"]]
+        self.decoder = Tokenizer.from_str(json.dumps({**tokenizer, "added_tokens": tokens}))
         self.size = self.tokenizer.get_vocab_size()
 
     def encode(self, text, plain):

@@ -122,8 +122,7 @@ TEST(TokenizerModel, RefusesWhatIsNoMessage) {
   for (const auto& [bytes, named] :
        {std::pair(std::string(), "no pieces"), std::pair(std::string("\x0A"), "no end"),
         std::pair(std::string("\x0A\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x01"), "cut off"),
-        std::pair(std::string(12, '\xFF'), "no end"),
-        std::pair(std::string("\x02"), "number 0"),
+        std::pair(std::string(12, '\xFF'), "no end"), std::pair(std::string("\x02"), "number 0"),
         std::pair(std::string("\x0B"), "wire type 3"),
         std::pair(std::string("\x0D\x01"), "cut off"),
         std::pair(std::string("{\"model\": 1}"), "wire type"),

@@ -288,11 +288,11 @@ class Engine {
                                const Matrix& dy, const Matrix& dx, float* dweight) = 0;
   // RmsNorm of each head of x [T, heads * head_dim] by itself, with one weight [head_dim] for all;
   // rstd [T, heads]. y may be x.
-  virtual void HeadNormForward(const Matrix& x, const float* weight, float epsilon,
+  virtual void QkNormForward(const Matrix& x, const float* weight, float epsilon,
                                int32_t head_dim, const Matrix& y, float* rstd) = 0;
   // dx = gradient through the norms, may be dy; dweight [head_dim] += sum over tokens and heads of
   // dy * x * rstd (nullptr: skipped).
-  virtual void HeadNormBackward(const Matrix& x, const float* weight, const float* rstd,
+  virtual void QkNormBackward(const Matrix& x, const float* weight, const float* rstd,
                                 const Matrix& dy, const Matrix& dx, int32_t head_dim,
                                 float* dweight) = 0;
   // y[t, n] += bias[n]. y [T, N], bias [N]. Exact.

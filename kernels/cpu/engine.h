@@ -63,9 +63,9 @@ class CpuEngine final : public Engine {
                       float* rstd) override;
   void RmsNormBackward(const Matrix& x, const float* weight, const float* rstd, const Matrix& dy,
                        const Matrix& dx, float* dweight) override;
-  void HeadNormForward(const Matrix& x, const float* weight, float epsilon, int32_t head_dim,
+  void QkNormForward(const Matrix& x, const float* weight, float epsilon, int32_t head_dim,
                        const Matrix& y, float* rstd) override;
-  void HeadNormBackward(const Matrix& x, const float* weight, const float* rstd, const Matrix& dy,
+  void QkNormBackward(const Matrix& x, const float* weight, const float* rstd, const Matrix& dy,
                         const Matrix& dx, int32_t head_dim, float* dweight) override;
   void AddBias(const Matrix& y, const float* bias) override;
   void BiasBackward(const Matrix& dy, float* dbias) override;

@@ -409,7 +409,7 @@ TEST(Bf16, IntegerProducts) {
   }
 }
 
-TEST(Bf16, BiasesAndHeadNorms) {
+TEST(Bf16, BiasesAndQkNorms) {
   for (const int32_t dim : {20, 64, 128}) {
     const int64_t tokens = 300, width = 3 * dim;
     TestRandom random(10);
@@ -425,8 +425,8 @@ TEST(Bf16, BiasesAndHeadNorms) {
           const EngineArray<float> db(engine, bias), dw(engine, weight);
           engine.AddBias(sum.matrix(), b.data());
           engine.BiasBackward(gradient.matrix(), db.data());
-          engine.HeadNormForward(in.matrix(), w.data(), 1e-6f, dim, out.matrix(), rstd.data());
-          engine.HeadNormBackward(in.matrix(), w.data(), rstd.data(), gradient.matrix(),
+          engine.QkNormForward(in.matrix(), w.data(), 1e-6f, dim, out.matrix(), rstd.data());
+          engine.QkNormBackward(in.matrix(), w.data(), rstd.data(), gradient.matrix(),
                                   gradient.matrix(), dim, dw.data());
           return Results{sum.Read(),  db.Read(),       out.Read(),
                          rstd.Read(), gradient.Read(), dw.Read()};

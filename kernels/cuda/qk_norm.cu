@@ -18,7 +18,7 @@ unsigned HeadBlocks(int64_t heads) {
 // x, y [heads, dim], of all tokens.
 template <typename TX, typename TY>
 __global__ void __launch_bounds__(kHeadThreads)
-    HeadNormForwardKernel(const TX* x, const float* weight, float epsilon, int64_t heads, int dim,
+    QkNormForwardKernel(const TX* x, const float* weight, float epsilon, int64_t heads, int dim,
                           TY* y, float* rstd) {
   const int64_t head = HeadOfWarp();
   if (head >= heads) return;
@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(kHeadThreads)
 // Every lane reads what it overwrites before it does, so that dx may be dy.
 template <typename TX, typename TY, typename TD>
 __global__ void __launch_bounds__(kHeadThreads)
-    HeadNormBackwardKernel(const TX* x, const float* weight, const float* rstd, const TY* dy,
+    QkNormBackwardKernel(const TX* x, const float* weight, const float* rstd, const TY* dy,
                            int64_t heads, int dim, TD* dx) {
   const int64_t head = HeadOfWarp();
   if (head >= heads) return;
@@ -72,21 +72,21 @@ struct WeightGradient {
 
 }  // namespace
 
-void CudaEngine::HeadNormForward(const Matrix& x, const float* weight, float epsilon,
+void CudaEngine::QkNormForward(const Matrix& x, const float* weight, float epsilon,
                                  int32_t head_dim, const Matrix& y, float* rstd) {
   if (x.rows == 0) return;
   const int64_t heads = x.rows * x.cols / head_dim;
   WithElements(x, [&](auto* x_data) {
     WithElements(y, [&](auto* y_data) {
-      HeadNormForwardKernel<<<HeadBlocks(heads), kHeadThreads, 0, stream_>>>(
+      QkNormForwardKernel<<<HeadBlocks(heads), kHeadThreads, 0, stream_>>>(
           x_data, weight, epsilon, heads, head_dim, y_data, rstd);
     });
   });
-  CheckLaunch("head norm");
+  CheckLaunch("qk norm");
 }
 
 // The weight's gradient first: dx may take dy's place.
-void CudaEngine::HeadNormBackward(const Matrix& x, const float* weight, const float* rstd,
+void CudaEngine::QkNormBackward(const Matrix& x, const float* weight, const float* rstd,
                                   const Matrix& dy, const Matrix& dx, int32_t head_dim,
                                   float* dweight) {
   if (x.rows == 0) return;
@@ -106,12 +106,12 @@ void CudaEngine::HeadNormBackward(const Matrix& x, const float* weight, const fl
                       partial, dweight, stream_);
       }
       WithElements(dx, [&](auto* dx_data) {
-        HeadNormBackwardKernel<<<HeadBlocks(heads), kHeadThreads, 0, stream_>>>(
+        QkNormBackwardKernel<<<HeadBlocks(heads), kHeadThreads, 0, stream_>>>(
             x_data, weight, rstd, dy_data, heads, head_dim, dx_data);
       });
     });
   });
-  CheckLaunch("head norm backward");
+  CheckLaunch("qk norm backward");
 }
 
 }  // namespace qft::cuda

@@ -78,7 +78,7 @@ std::vector<Floats> Forward(Engine* engine, const Problem& p, bool in_place) {
   EngineArray<float> x(engine, p.x), weight(engine, p.weight);
   EngineArray<float> y(engine, p.x.size()), rstd(engine, static_cast<size_t>(p.rows()));
   const EngineArray<float>& out = in_place ? x : y;
-  engine->HeadNormForward(x.AsMatrix(p.tokens), weight.data(), kEpsilon, p.dim,
+  engine->QkNormForward(x.AsMatrix(p.tokens), weight.data(), kEpsilon, p.dim,
                           out.AsMatrix(p.tokens), rstd.data());
   return {out.Download(), rstd.Download()};
 }
@@ -89,12 +89,12 @@ std::vector<Floats> Backward(Engine* engine, const Problem& p, bool in_place, bo
   EngineArray<float> x(engine, p.x), weight(engine, p.weight), rstd(engine, forward_rstd);
   EngineArray<float> dy(engine, p.dy), dx(engine, p.dy.size()), dweight(engine, p.dweight);
   const EngineArray<float>& out = in_place ? dy : dx;
-  engine->HeadNormBackward(x.AsMatrix(p.tokens), weight.data(), rstd.data(), dy.AsMatrix(p.tokens),
+  engine->QkNormBackward(x.AsMatrix(p.tokens), weight.data(), rstd.data(), dy.AsMatrix(p.tokens),
                            out.AsMatrix(p.tokens), p.dim, wants_weight ? dweight.data() : nullptr);
   return {out.Download(), dweight.Download()};
 }
 
-TEST(HeadNorm, ForwardMatchesReference) {
+TEST(QkNorm, ForwardMatchesReference) {
   for (const Problem& p : Problems(1)) {
     const auto got = RunEverywhere([&](Engine* engine) { return Forward(engine, p, false); });
     const Doubles x = ToDoubles(p.x);
@@ -103,7 +103,7 @@ TEST(HeadNorm, ForwardMatchesReference) {
   }
 }
 
-TEST(HeadNorm, ReferenceGradientsMatchFiniteDifferences) {
+TEST(QkNorm, ReferenceGradientsMatchFiniteDifferences) {
   const Problem p = MakeProblem(2, 3, 6, 2);
   const Doubles x = ToDoubles(p.x), weight = ToDoubles(p.weight), dy = ToDoubles(p.dy);
   Doubles dx, dweight;
@@ -118,7 +118,7 @@ TEST(HeadNorm, ReferenceGradientsMatchFiniteDifferences) {
   EXPECT_LT(RelativeError(dweight, NumericGradient(by_weight, weight)), 1e-8);
 }
 
-TEST(HeadNorm, BackwardMatchesReference) {
+TEST(QkNorm, BackwardMatchesReference) {
   for (const Problem& p : Problems(3)) {
     const auto got =
         RunEverywhere([&](Engine* engine) { return Backward(engine, p, false, true); });
@@ -130,7 +130,7 @@ TEST(HeadNorm, BackwardMatchesReference) {
   }
 }
 
-TEST(HeadNorm, MayWorkInPlace) {
+TEST(QkNorm, MayWorkInPlace) {
   for (const Problem& p : Problems(4)) {
     for (const NamedEngine& named : LayerEngines()) {
       Engine* engine = named.engine.get();
@@ -140,7 +140,7 @@ TEST(HeadNorm, MayWorkInPlace) {
   }
 }
 
-TEST(HeadNorm, WeightGradientIsOptional) {
+TEST(QkNorm, WeightGradientIsOptional) {
   const Problem p = MakeProblem(70, 2, 20, 5);
   for (const NamedEngine& named : LayerEngines()) {
     Engine* engine = named.engine.get();

@@ -205,7 +205,7 @@ Status FindLlama3(const std::vector<float>& factors, ModelConfig* config) {
   RopeScaling scaling;
   scaling.kind = RopeKind::kLlama3;
   scaling.factor = *std::max_element(factors.begin(), factors.end());
-  for (int64_t context = 1024; context <= int64_t{1} << 20; context *= 2) {
+  for (int64_t context = 16; context <= int64_t{1} << 20; context *= 2) {
     scaling.original_max_position = context;
     const std::vector<float> scaled =
         InverseFrequencies(scaling, config->rope_theta, config->head_dim);

@@ -286,6 +286,19 @@ class Engine {
   // dx [T, K] += gradient through the norm; dweight [K] += sum_t dy * x * rstd (nullptr: skipped).
   virtual void RmsNormBackward(const Matrix& x, const float* weight, const float* rstd,
                                const Matrix& dy, const Matrix& dx, float* dweight) = 0;
+  // RmsNorm of each head of x [T, heads * head_dim] by itself, with one weight [head_dim] for all;
+  // rstd [T, heads]. y may be x.
+  virtual void QkNormForward(const Matrix& x, const float* weight, float epsilon,
+                               int32_t head_dim, const Matrix& y, float* rstd) = 0;
+  // dx = gradient through the norms, may be dy; dweight [head_dim] += sum over tokens and heads of
+  // dy * x * rstd (nullptr: skipped).
+  virtual void QkNormBackward(const Matrix& x, const float* weight, const float* rstd,
+                                const Matrix& dy, const Matrix& dx, int32_t head_dim,
+                                float* dweight) = 0;
+  // y[t, n] += bias[n]. y [T, N], bias [N]. Exact.
+  virtual void AddBias(const Matrix& y, const float* bias) = 0;
+  // dbias [N] += sum_t dy[t, n].
+  virtual void BiasBackward(const Matrix& dy, float* dbias) = 0;
   // Rotates x [T, heads * head_dim] in place, halves paired (i, i + head_dim/2), by
   // positions[t] * inverse_frequency[i]; inverse rotates back (the gradient). Frequencies [dim/2].
   virtual void Rope(const Matrix& x, const int32_t* positions, const float* inverse_frequency,

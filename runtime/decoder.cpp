@@ -107,28 +107,15 @@ Status Decoder::FeedChunk(Session& session, const int32_t* token_ids, int64_t co
 
 // BlockForward with the cache in place of the micro-batch's own keys and values.
 void Decoder::Block(const Llama& llama, int block, int64_t count, const Matrix& x) {
-  Engine& engine = *llama.engine;
-  const LlamaBlockTensors& w = llama.tensors->blocks[block];
   const auto rows = [count](const auto& buffer) { return FirstRows(buffer, count); };
-  const float epsilon = static_cast<float>(llama.config->rms_norm_epsilon);
-  const AttentionShape shape = llama.attention_shape(count);
-  const Operand attention_input =
-      llama.AtSite(activations_.attention_input, block, Site::kAttention, count);
-  const Matrix q = rows(activations_.q);
-  const Matrix k = RowsFrom(k_cache_[block], used_, count);
+  const AttentionHeads heads{rows(activations_.q), RowsFrom(k_cache_[block], used_, count)};
   const Matrix v = RowsFrom(v_cache_[block], used_, count);
-  engine.RmsNormForward(x, llama.norm(w.attention_norm), epsilon, attention_input,
-                        activations_.attention_rstd);
-  engine.MatmulForward(attention_input, llama.weight(w.q), q, false);
-  engine.MatmulForward(attention_input, llama.weight(w.k), k, false);
-  engine.MatmulForward(attention_input, llama.weight(w.v), v, false);
-  engine.Rope(q, batch_.positions, workspace_.inverse_frequency, shape.heads, shape.head_dim,
-              false);
-  engine.Rope(k, batch_.positions, workspace_.inverse_frequency, shape.kv_heads, shape.head_dim,
-              false);
+  BlockProjections(llama, block, x, activations_, heads, v);
+  NormHeads(llama, block, heads, heads);
+  RotateHeads(llama, batch_.positions, heads, false);
   const Matrix attention_output = rows(activations_.attention_output);
-  engine.AttentionDecode(shape, used_, batch_.document_start, q, k_cache_[block], v_cache_[block],
-                         attention_output);
+  llama.engine->AttentionDecode(llama.attention_shape(count), used_, batch_.document_start, heads.q,
+                                k_cache_[block], v_cache_[block], attention_output);
   BlockAfterAttention(llama, block, count, x, activations_, x);
 }
 

@@ -11,6 +11,7 @@
 namespace qft::QFT_ISA {
 
 struct IntegerProblem;
+struct NormGradient;
 struct FloatProblem;
 
 class CpuEngine final : public Engine {
@@ -62,6 +63,12 @@ class CpuEngine final : public Engine {
                       float* rstd) override;
   void RmsNormBackward(const Matrix& x, const float* weight, const float* rstd, const Matrix& dy,
                        const Matrix& dx, float* dweight) override;
+  void QkNormForward(const Matrix& x, const float* weight, float epsilon, int32_t head_dim,
+                       const Matrix& y, float* rstd) override;
+  void QkNormBackward(const Matrix& x, const float* weight, const float* rstd, const Matrix& dy,
+                        const Matrix& dx, int32_t head_dim, float* dweight) override;
+  void AddBias(const Matrix& y, const float* bias) override;
+  void BiasBackward(const Matrix& dy, float* dbias) override;
   void Rope(const Matrix& x, const int32_t* positions, const float* inverse_frequency,
             int32_t heads, int32_t head_dim, bool inverse) override;
   void AttentionForward(const AttentionShape& shape, const int32_t* document_start, const Matrix& q,
@@ -117,6 +124,8 @@ class CpuEngine final : public Engine {
   // are what is folded into dy.
   void AddCriticalColumns(const Operand& dy, const CriticalFeatures& critical,
                           const float* divisors, const Matrix& out);
+  // What the backward passes of norms come down to (rms_norm.cpp).
+  void NormBackward(const NormGradient& gradient);
   // Reports what this engine cannot do.
   bool SupportsDType(DType dtype);
 

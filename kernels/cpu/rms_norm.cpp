@@ -1,5 +1,6 @@
 #include "kernels/cpu/engine.h"
 #include "kernels/cpu/layer_util.h"
+#include "kernels/cpu/norm_gradient.h"
 #include "kernels/cpu/quantize_row.h"
 #include "kernels/cpu/row_tasks.h"
 
@@ -48,17 +49,18 @@ float WeightedDot(const float* x, const float* weight, const float* dy, int64_t 
   return Sum(s0 + s1);
 }
 
-// dx += rstd * (dy * weight) - coefficient * x
-void AddInputGradient(const float* x, const float* weight, const float* dy, float rstd,
-                      float coefficient, int64_t cols, float* dx) {
+// dx = rstd * (dy * weight) - coefficient * x (+ dx when accumulate). dx may be dy.
+void InputGradient(const float* x, const float* weight, const float* dy, float rstd,
+                   float coefficient, int64_t cols, bool accumulate, float* dx) {
   for (int64_t c = 0; c < cols; c += kLanes) {
     const int64_t rest = cols - c;
     const bool full = rest >= kLanes;
     const Float16 g = full ? Load(dy + c) * Load(weight + c)
                            : LoadPartial(dy + c, rest) * LoadPartial(weight + c, rest);
     const Float16 v = full ? Load(x + c) : LoadPartial(x + c, rest);
-    const Float16 old = full ? Load(dx + c) : LoadPartial(dx + c, rest);
-    const Float16 sum = old + Fma(g, Broadcast(rstd), v * Broadcast(-coefficient));
+    Float16 sum = {};
+    if (accumulate) sum = full ? Load(dx + c) : LoadPartial(dx + c, rest);
+    sum = sum + Fma(g, Broadcast(rstd), v * Broadcast(-coefficient));
     if (full) {
       Store(dx + c, sum);
     } else {
@@ -107,6 +109,12 @@ void CpuEngine::RmsNormForward(const Matrix& x, const float* weight, float epsil
 
 void CpuEngine::RmsNormBackward(const Matrix& x, const float* weight, const float* rstd,
                                 const Matrix& dy, const Matrix& dx, float* dweight) {
+  NormBackward({x, weight, rstd, dy, dx, true, dweight});
+}
+
+void CpuEngine::NormBackward(const NormGradient& gradient) {
+  const Matrix &x = gradient.x, &dy = gradient.dy, &dx = gradient.dx;
+  float* const dweight = gradient.dweight;
   const int64_t cols = x.cols, blocks = CeilDivide(x.rows, kTokenBlock);
   float* partial = nullptr;  // [blocks][cols], shared by the workers
   if (dweight != nullptr) {
@@ -121,11 +129,11 @@ void CpuEngine::RmsNormBackward(const Matrix& x, const float* weight, const floa
     for (int64_t t = block * kTokenBlock; t < end; ++t) {
       const float* row = static_cast<const float*>(x.data) + t * cols;
       const float* dy_row = static_cast<const float*>(dy.data) + t * cols;
-      const float r = rstd[t];
-      const float mean = WeightedDot(row, weight, dy_row, cols) / static_cast<float>(cols);
-      AddInputGradient(row, weight, dy_row, r, r * r * r * mean, cols,
-                       static_cast<float*>(dx.data) + t * cols);
+      const float r = gradient.rstd[t];
+      const float mean = WeightedDot(row, gradient.weight, dy_row, cols) / static_cast<float>(cols);
       if (sums != nullptr) AddWeightGradient(row, dy_row, r, cols, sums);
+      InputGradient(row, gradient.weight, dy_row, r, r * r * r * mean, cols, gradient.accumulate,
+                    static_cast<float*>(dx.data) + t * cols);
     }
   });
   if (dweight == nullptr) return;

@@ -30,33 +30,60 @@ Operand Llama::AtSite(const Operand& operand, int site, int64_t rows) const {
   return result;
 }
 
+AttentionHeads AttendedHeads(const Llama& llama, const BlockActivations& activations,
+                             int64_t tokens) {
+  const Workspace& workspace = *llama.workspace;
+  const bool normed = llama.config->qk_norm;
+  return {FirstRows(normed ? workspace.normed_q : activations.q, tokens),
+          FirstRows(normed ? workspace.normed_k : activations.k, tokens)};
+}
+
+void BlockProjections(const Llama& llama, int block, const Matrix& x_in,
+                      const BlockActivations& activations, const AttentionHeads& heads,
+                      const Matrix& v) {
+  const LlamaBlockTensors& w = llama.tensors->blocks[block];
+  const Operand input =
+      llama.AtSite(activations.attention_input, block, Site::kAttention, x_in.rows);
+  llama.engine->RmsNormForward(x_in, llama.vector(w.attention_norm), llama.epsilon(), input,
+                               activations.attention_rstd);
+  LinearForward(llama, w.q, input, heads.q);
+  LinearForward(llama, w.k, input, heads.k);
+  LinearForward(llama, w.v, input, v);
+}
+
+void NormHeads(const Llama& llama, int block, const AttentionHeads& heads,
+               const AttentionHeads& normed) {
+  if (!llama.config->qk_norm) return;
+  const LlamaBlockTensors& w = llama.tensors->blocks[block];
+  const Workspace& workspace = *llama.workspace;
+  const auto dim = static_cast<int32_t>(llama.config->head_dim);
+  llama.engine->QkNormForward(heads.q, llama.vector(w.q_norm), llama.epsilon(), dim, normed.q,
+                              workspace.q_rstd);
+  llama.engine->QkNormForward(heads.k, llama.vector(w.k_norm), llama.epsilon(), dim, normed.k,
+                              workspace.k_rstd);
+}
+
+void RotateHeads(const Llama& llama, const int32_t* positions, const AttentionHeads& heads,
+                 bool inverse) {
+  const AttentionShape shape = llama.attention_shape(heads.q.rows);
+  const float* frequency = llama.workspace->inverse_frequency;
+  llama.engine->Rope(heads.q, positions, frequency, shape.heads, shape.head_dim, inverse);
+  llama.engine->Rope(heads.k, positions, frequency, shape.kv_heads, shape.head_dim, inverse);
+}
+
 void BlockForward(const Llama& llama, int block, const MicroBatch& batch, const Matrix& x_in,
                   const BlockActivations& activations, const Matrix& x_out) {
-  Engine& engine = *llama.engine;
-  const LlamaBlockTensors& w = llama.tensors->blocks[block];
-  const ModelConfig& config = *llama.config;
-  const Workspace& workspace = *llama.workspace;
   const int64_t tokens = batch.tokens;
-  const float epsilon = static_cast<float>(config.rms_norm_epsilon);
-  const auto heads = static_cast<int32_t>(config.heads);
-  const auto kv_heads = static_cast<int32_t>(config.kv_heads);
-  const auto dim = static_cast<int32_t>(config.head_dim);
-
-  const Operand attention_input =
-      llama.AtSite(activations.attention_input, block, Site::kAttention, tokens);
-  const Matrix q = FirstRows(activations.q, tokens);
-  const Matrix k = FirstRows(activations.k, tokens);
+  const AttentionHeads projected{FirstRows(activations.q, tokens),
+                                 FirstRows(activations.k, tokens)};
   const Matrix v = FirstRows(activations.v, tokens);
-  engine.RmsNormForward(x_in, llama.norm(w.attention_norm), epsilon, attention_input,
-                        activations.attention_rstd);
-  engine.MatmulForward(attention_input, llama.weight(w.q), q, false);
-  engine.MatmulForward(attention_input, llama.weight(w.k), k, false);
-  engine.MatmulForward(attention_input, llama.weight(w.v), v, false);
-  engine.Rope(q, batch.positions, workspace.inverse_frequency, heads, dim, false);
-  engine.Rope(k, batch.positions, workspace.inverse_frequency, kv_heads, dim, false);
-
-  engine.AttentionForward(llama.attention_shape(tokens), batch.document_start, q, k, v,
-                          FirstRows(activations.attention_output, tokens), activations.log_sum_exp);
+  BlockProjections(llama, block, x_in, activations, projected, v);
+  const AttentionHeads heads = AttendedHeads(llama, activations, tokens);
+  NormHeads(llama, block, projected, heads);
+  RotateHeads(llama, batch.positions, heads, false);
+  llama.engine->AttentionForward(llama.attention_shape(tokens), batch.document_start, heads.q,
+                                 heads.k, v, FirstRows(activations.attention_output, tokens),
+                                 activations.log_sum_exp);
   BlockAfterAttention(llama, block, tokens, x_in, activations, x_out);
 }
 
@@ -65,11 +92,10 @@ void BlockAfterAttention(const Llama& llama, int block, int64_t tokens, const Ma
   Engine& engine = *llama.engine;
   const LlamaBlockTensors& w = llama.tensors->blocks[block];
   const auto rows = [tokens](const auto& buffer) { return FirstRows(buffer, tokens); };
-  const float epsilon = static_cast<float>(llama.config->rms_norm_epsilon);
   const Operand o_input = llama.AtSite(activations.o_input, block, Site::kO, tokens);
   const Matrix middle = rows(activations.middle);
   engine.QuantizeRows(rows(activations.attention_output), o_input);
-  engine.MatmulForward(o_input, llama.weight(w.o), middle, false);
+  LinearForward(llama, w.o, o_input, middle);
   engine.Add(middle, x_in, middle);
 
   const Operand mlp_input = llama.AtSite(activations.mlp_input, block, Site::kMlp, tokens);
@@ -77,91 +103,15 @@ void BlockAfterAttention(const Llama& llama, int block, int64_t tokens, const Ma
   const Matrix up = rows(activations.up);
   Operand down_input = llama.AtSite(activations.down_input, block, Site::kDown, tokens);
   down_input.second = llama.workspace->second_term;
-  engine.RmsNormForward(middle, llama.norm(w.mlp_norm), epsilon, mlp_input, activations.mlp_rstd);
-  engine.MatmulForward(mlp_input, llama.weight(w.gate), gate, false);
-  engine.MatmulForward(mlp_input, llama.weight(w.up), up, false);
+  engine.RmsNormForward(middle, llama.vector(w.mlp_norm), llama.epsilon(), mlp_input,
+                        activations.mlp_rstd);
+  LinearForward(llama, w.gate, mlp_input, gate);
+  LinearForward(llama, w.up, mlp_input, up);
   engine.SwigluForward(gate, up, down_input);
   // Two terms are summed: in fp32.
   const Matrix hidden = rows(llama.workspace->hidden);
-  engine.MatmulForward(down_input, llama.weight(w.down), hidden, false);
+  LinearForward(llama, w.down, down_input, hidden);
   engine.Add(hidden, middle, x_out);
-}
-
-void BlockBackward(const Llama& llama, int block, const MicroBatch& batch, const Matrix& x_in,
-                   const BlockActivations& activations, GradientAccumulators& gradients,
-                   bool first) {
-  Engine& engine = *llama.engine;
-  const LlamaBlockTensors& w = llama.tensors->blocks[block];
-  const Workspace& workspace = *llama.workspace;
-  const int64_t tokens = batch.tokens;
-  const auto rows = [tokens](const auto& buffer) { return FirstRows(buffer, tokens); };
-  const auto linear = [&](int tensor, const Matrix& dy, const Operand& x, const Matrix& dx,
-                          bool accumulate_dx) {
-    LinearBackward(llama, {dy, x, llama.weight(tensor), &(*llama.keys)[tensor], batch.token_offset,
-                           dx, accumulate_dx, gradients.For(tensor), !first});
-    gradients.Done(tensor);
-  };
-  const auto norm_gradient = [&](int tensor) {
-    auto* gradient = static_cast<float*>(gradients.For(tensor).data);
-    if (gradient != nullptr && first) {
-      engine.Fill(gradient, 0, llama.weight(tensor).cols * sizeof(float));
-    }
-    return gradient;
-  };
-  const Matrix residual = rows(batch.residual_gradient);
-
-  // x_out = middle + down(silu(gate) * up)
-  const Matrix inner = rows(workspace.inner);
-  const Matrix gate = rows(activations.gate);
-  const Matrix up = rows(activations.up);
-  const Operand mlp_input = llama.AtSite(activations.mlp_input, block, Site::kMlp, tokens);
-  const Operand down_input = llama.AtSite(activations.down_input, block, Site::kDown, tokens);
-  const Matrix hidden = rows(workspace.hidden);
-  const float epsilon = static_cast<float>(llama.config->rms_norm_epsilon);
-  if (activations.kept != Kept::kAll) {
-    engine.RmsNormForward(rows(activations.middle), llama.norm(w.mlp_norm), epsilon, mlp_input,
-                          activations.mlp_rstd);
-    if (activations.kept == Kept::kNoGates) {
-      engine.MatmulForward(mlp_input, llama.weight(w.gate), gate, false);
-      engine.MatmulForward(mlp_input, llama.weight(w.up), up, false);
-    }
-    engine.SwigluForward(gate, up, down_input);
-  }
-  linear(w.down, residual, down_input, inner, false);
-  engine.SwigluBackward(gate, up, inner, gate, up);
-  linear(w.gate, gate, mlp_input, hidden, false);
-  linear(w.up, up, mlp_input, hidden, true);
-  engine.RmsNormBackward(rows(activations.middle), llama.norm(w.mlp_norm), activations.mlp_rstd,
-                         hidden, residual, norm_gradient(w.mlp_norm));
-  gradients.Done(w.mlp_norm);
-
-  // middle = x_in + o(attention(q, k, v))
-  const Matrix query = rows(workspace.query);
-  const Matrix dq = rows(workspace.dq);
-  const Matrix dk = rows(workspace.dk);
-  const Matrix dv = rows(workspace.dv);
-  const Operand attention_input =
-      llama.AtSite(activations.attention_input, block, Site::kAttention, tokens);
-  const Operand o_input = llama.AtSite(activations.o_input, block, Site::kO, tokens);
-  if (activations.kept != Kept::kAll) {
-    engine.RmsNormForward(x_in, llama.norm(w.attention_norm), epsilon, attention_input,
-                          activations.attention_rstd);
-    engine.QuantizeRows(rows(activations.attention_output), o_input);
-  }
-  const AttentionShape shape = llama.attention_shape(tokens);
-  linear(w.o, residual, o_input, query, false);
-  engine.AttentionBackward(shape, batch.document_start, rows(activations.q), rows(activations.k),
-                           rows(activations.v), rows(activations.attention_output),
-                           activations.log_sum_exp, query, dq, dk, dv, workspace.attention_scratch);
-  engine.Rope(dq, batch.positions, workspace.inverse_frequency, shape.heads, shape.head_dim, true);
-  engine.Rope(dk, batch.positions, workspace.inverse_frequency, shape.kv_heads, shape.head_dim,
-              true);
-  linear(w.q, dq, attention_input, hidden, false);
-  linear(w.k, dk, attention_input, hidden, true);
-  linear(w.v, dv, attention_input, hidden, true);
-  engine.RmsNormBackward(x_in, llama.norm(w.attention_norm), activations.attention_rstd, hidden,
-                         residual, norm_gradient(w.attention_norm));
-  gradients.Done(w.attention_norm);
 }
 
 }  // namespace qft

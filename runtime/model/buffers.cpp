@@ -113,6 +113,12 @@ Workspace AllocateWorkspace(const BufferShape& shape, bool training, size_t scra
   }
   w.inverse_frequency = arena.Allocate<float>(purpose, config.head_dim / 2);
   w.step = arena.Allocate<StepState>(purpose, 1);
+  if (config.qk_norm) {
+    w.normed_q = matrix(query);
+    w.normed_k = matrix(key);
+    w.q_rstd = arena.Allocate<float>(purpose, tokens * config.heads);
+    w.k_rstd = arena.Allocate<float>(purpose, tokens * config.kv_heads);
+  }
   if (training) {
     // In floating arithmetic the output gradient is its own operand; only its transpose is stored.
     if (shape.integer) {

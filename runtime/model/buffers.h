@@ -22,7 +22,7 @@ enum class Kept { kAll, kNoInputs, kNoGates };
 struct BlockActivations {
   float* attention_rstd = nullptr;  // [T]
   Operand attention_input;          // normed input of q, k, v
-  Matrix q, k, v;                   // after rope
+  Matrix q, k, v;                   // q and k after rope, or before their norms
   Matrix attention_output;          // [T, heads * dim]
   float* log_sum_exp = nullptr;     // [heads, T]
   Operand o_input;                  // attention_output as an operand
@@ -60,6 +60,9 @@ struct Workspace {
   Matrix hidden;                       // [T, H], sums of several products: fp32
   Matrix query;                        // [T, heads * dim]
   Matrix dq, dk, dv;
+  Matrix normed_q, normed_k;      // after norms and rope, where heads are normed
+  float* q_rstd = nullptr;        // [T, heads]
+  float* k_rstd = nullptr;        // [T, kv heads]
   Matrix inner;                   // [T, F]
   int8_t* second_term = nullptr;  // of a block's down_input [T, F]; integer arithmetic
   Matrix logits;                  // [T, vocabulary chunk]

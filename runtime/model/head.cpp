@@ -29,8 +29,7 @@ void EmbedBackward(const Llama& llama, const MicroBatch& batch, int64_t row_begi
 }
 
 void HeadNorm(const Llama& llama, const MicroBatch& batch, const Matrix& x) {
-  llama.engine->RmsNormForward(x, llama.norm(llama.tensors->final_norm),
-                               static_cast<float>(llama.config->rms_norm_epsilon),
+  llama.engine->RmsNormForward(x, llama.vector(llama.tensors->final_norm), llama.epsilon(),
                                HeadInput(llama, batch), batch.final_rstd);
 }
 
@@ -68,7 +67,7 @@ void HeadNormBackward(const Llama& llama, const MicroBatch& batch, const Matrix&
   Engine& engine = *llama.engine;
   const Matrix residual = FirstRows(batch.residual_gradient, batch.tokens);
   engine.Fill(residual.data, 0, residual.rows * residual.cols * ElementBytes(residual.dtype));
-  engine.RmsNormBackward(x, llama.norm(llama.tensors->final_norm), batch.final_rstd,
+  engine.RmsNormBackward(x, llama.vector(llama.tensors->final_norm), batch.final_rstd,
                          FirstRows(batch.head_gradient, batch.tokens), residual, norm_gradient);
 }
 

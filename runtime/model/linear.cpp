@@ -2,6 +2,12 @@
 
 namespace qft {
 
+void LinearForward(const Llama& llama, const LinearTensors& tensors, const Operand& x,
+                   const Matrix& y) {
+  llama.engine->MatmulForward(x, llama.weight(tensors.weight), y, false);
+  if (tensors.bias >= 0) llama.engine->AddBias(y, llama.vector(tensors.bias));
+}
+
 void LinearBackward(const Llama& llama, const LinearBackwardArgs& args) {
   Engine& engine = *llama.engine;
   const Workspace& workspace = *llama.workspace;

@@ -1,9 +1,13 @@
-// Backward of a linear layer y = x w^T, in the integer or the floating form.
+// A linear layer y = x w^T + b, in the integer or the floating form.
 #pragma once
 
 #include "runtime/model/llama.h"
 
 namespace qft {
+
+// y [T, N] = x * weight^T, plus bias where there is one.
+void LinearForward(const Llama& llama, const LinearTensors& tensors, const Operand& x,
+                   const Matrix& y);
 
 struct LinearBackwardArgs {
   Matrix dy;                         // [T, N] fp32
@@ -17,6 +21,7 @@ struct LinearBackwardArgs {
   bool accumulate_dw = false;
 };
 
+// Of the product alone; the gradient of a bias is BiasBackward's.
 void LinearBackward(const Llama& llama, const LinearBackwardArgs& args);
 
 }  // namespace qft

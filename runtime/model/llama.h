@@ -42,7 +42,9 @@ struct Llama {
   int32_t critical_count = 0;
 
   const Weight& weight(int tensor) const { return (*states)[tensor].weight; }
-  const float* norm(int tensor) const { return static_cast<const float*>(weight(tensor).data); }
+  // A norm's weight or a bias.
+  const float* vector(int tensor) const { return static_cast<const float*>(weight(tensor).data); }
+  float epsilon() const { return static_cast<float>(config->rms_norm_epsilon); }
   int64_t vocabulary_chunks() const {
     return (config->vocab_size + kVocabularyChunk - 1) / kVocabularyChunk;
   }
@@ -63,6 +65,25 @@ void EmbedForward(const Llama& llama, const MicroBatch& batch, const Matrix& x);
 // Adds the gradients of the table's rows from row_begin on to table_gradient [rows, H].
 void EmbedBackward(const Llama& llama, const MicroBatch& batch, int64_t row_begin,
                    const Matrix& table_gradient);
+
+// Queries and keys.
+struct AttentionHeads {
+  Matrix q, k;
+};
+// Where attention finds them: the activations' own, or, where heads are normed, the workspace's.
+AttentionHeads AttendedHeads(const Llama& llama, const BlockActivations& activations,
+                             int64_t tokens);
+// The first part of BlockForward: queries, keys and v of x_in, neither normed nor rotated. Sets
+// attention_input and attention_rstd of the activations.
+void BlockProjections(const Llama& llama, int block, const Matrix& x_in,
+                      const BlockActivations& activations, const AttentionHeads& heads,
+                      const Matrix& v);
+// Norms each head by itself where the family does, else nothing; `normed` may be `heads`.
+void NormHeads(const Llama& llama, int block, const AttentionHeads& heads,
+               const AttentionHeads& normed);
+// Rotary embeddings in place; inverse rotates back (the gradient).
+void RotateHeads(const Llama& llama, const int32_t* positions, const AttentionHeads& heads,
+                 bool inverse);
 
 // x_out = block(x_in); activations receive what backward needs. x_out may not be x_in.
 void BlockForward(const Llama& llama, int block, const MicroBatch& batch, const Matrix& x_in,

@@ -1,4 +1,4 @@
-// The tensors of a LlamaForCausalLM, named once, in the order of the forward pass.
+// The tensors of a model of a family, named once, in the order of the forward pass.
 #pragma once
 
 #include <vector>
@@ -8,10 +8,19 @@
 
 namespace qft {
 
-// Indices into the tensor table.
+// Indices into the tensor table; -1: the model has no such tensor.
+struct LinearTensors {
+  int weight = -1;
+  int bias = -1;
+};
+
 struct LlamaBlockTensors {
-  int attention_norm, q, k, v, o;
-  int mlp_norm, gate, up, down;
+  int attention_norm = -1;
+  LinearTensors q, k, v, o;
+  int q_norm = -1;
+  int k_norm = -1;
+  int mlp_norm = -1;
+  LinearTensors gate, up, down;
 };
 
 struct LlamaTensors {

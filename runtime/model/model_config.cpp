@@ -83,11 +83,21 @@ nlohmann::ordered_json RopeJson(const RopeScaling& scaling) {
   return json;
 }
 
+void WriteWindow(const ModelConfig& config, nlohmann::ordered_json* root) {
+  if (config.family->window == Window::kNever) return;
+  const bool used = config.sliding_window > 0;
+  (*root)["sliding_window"] = nullptr;
+  if (used) (*root)["sliding_window"] = config.sliding_window;
+  if (config.family->window != Window::kBySwitch) return;
+  (*root)["use_sliding_window"] = used;
+  (*root)["max_window_layers"] = used ? 0 : config.layers;
+}
+
 }  // namespace
 
 std::string ToHuggingFaceJson(const ModelConfig& config, std::string_view dtype) {
   nlohmann::ordered_json root;
-  const FamilyTraits& family = TraitsOf(config.family);
+  const Family& family = *config.family;
   root["architectures"] = {family.architecture};
   root["model_type"] = family.model_type;
   if (!config.name.empty()) root["_name_or_path"] = config.name;
@@ -105,12 +115,9 @@ std::string ToHuggingFaceJson(const ModelConfig& config, std::string_view dtype)
   if (config.rope_scaling.kind != RopeKind::kPlain) {
     root["rope_scaling"] = RopeJson(config.rope_scaling);
   }
-  if (family.sliding_window) {
-    root["sliding_window"] = nullptr;
-    if (config.sliding_window > 0) root["sliding_window"] = config.sliding_window;
-  }
-  root["attention_bias"] = false;
-  root["mlp_bias"] = false;
+  WriteWindow(config, &root);
+  if (family.qkv_bias == Bias::kByKey) root["attention_bias"] = config.qkv_bias;
+  if (family.mlp_bias == Bias::kByKey) root["mlp_bias"] = config.mlp_bias;
   root["tie_word_embeddings"] = config.tie_embeddings;
   root["bos_token_id"] = nullptr;
   root["eos_token_id"] = nullptr;
@@ -120,6 +127,7 @@ std::string ToHuggingFaceJson(const ModelConfig& config, std::string_view dtype)
   if (config.eos_tokens.size() > 1) root["eos_token_id"] = config.eos_tokens;
   if (config.pad_token.has_value()) root["pad_token_id"] = *config.pad_token;
   root["torch_dtype"] = std::string(dtype);
+  if (family.keys.write != nullptr) family.keys.write(config, &root);
   // A GGUF name need not be UTF-8; a strict dump would throw.
   return root.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }

@@ -15,7 +15,7 @@
 namespace qft {
 
 struct ModelConfig {
-  Family family = Family::kLlama;
+  const Family* family = &kLlama;
   std::string name;  // may be empty
   int64_t vocab_size = 0;
   int64_t hidden_size = 0;
@@ -29,6 +29,10 @@ struct ModelConfig {
   double rope_theta = 0;
   RopeScaling rope_scaling;
   int64_t sliding_window = 0;  // most tokens that a token sees, itself included; 0: its whole past
+  bool qkv_bias = false;
+  bool o_bias = false;
+  bool mlp_bias = false;  // of gate, up and down
+  bool qk_norm = false;   // queries and keys are normed head by head
   bool tie_embeddings = false;
   std::optional<int64_t> bos_token;
   std::vector<int64_t> eos_tokens;
@@ -41,13 +45,18 @@ struct ModelConfig {
 // far above any model, so that a corrupt number is refused before memory is taken for it.
 Status CheckModelConfig(const ModelConfig& config);
 
-// The content of a config.json; `what` names it in errors. Architectures of family.h; a setting
-// that changes the model's function in a way libqft does not compute is refused by its key.
+// The content of a config.json; `what` names it in errors. Architectures of family.h; a key that
+// changes the model's function in a way libqft does not compute, or that it does not know, is
+// refused by its name.
 StatusOr<ModelConfig> ParseHuggingFaceConfig(std::string_view text, const std::string& what);
 
-// Architecture llama; every llama.* key must be one that is understood. Where the metadata has no
-// vocabulary size, the embedding's shape tells it; embeddings are tied when there is no
-// output.weight. `what` names the file in errors.
+// Architectures of family.h; every key of the architecture must be one that is understood. Where
+// the metadata has no vocabulary size, the embedding's shape tells it; embeddings are tied where
+// there is no head, linear layers have biases where the first block has them. `what` names the file
+// in errors.
+// The tensor of a GGUF file that holds what the frequencies of llama3's rotary scaling are divided
+// by; ParseGgufConfig finds the scaling that it belongs to.
+inline constexpr char kRopeFactors[] = "rope_freqs.weight";
 StatusOr<ModelConfig> ParseGgufConfig(const GgufFile& file, const std::string& what);
 
 // A config.json that transformers loads; `dtype` is that of the weights beside it ("float32",

@@ -17,11 +17,10 @@ namespace {
 constexpr uint64_t kMaxConfigBytes = 1 << 20;
 constexpr int64_t kCompareElements = 1 << 18;
 constexpr char kConfigName[] = "config.json";
-constexpr char kEmbedding[] = "model.embed_tokens.weight";
-constexpr char kHead[] = "lm_head.weight";
 
 // Where a tensor's values lie. GGUF files of llama models interleave the two halves of each head of
-// q and k: stored row h*D + 2i + c is row h*D + c*D/2 + i. `head_dim` is D there, else 0.
+// q and k: stored row (of a bias: element) h*D + 2i + c is row h*D + c*D/2 + i. `head_dim` is D
+// there, else 0.
 struct Placement {
   TensorInfo info;
   std::string stored_name;
@@ -60,10 +59,16 @@ class PlacedTensorSource final : public TensorSource {
       return stored_->ReadRows(placement.stored_name, row_begin, row_count, out);
     }
     QFT_RETURN_IF_ERROR(CheckRows(placement.info, row_begin, row_count));
+    if (placement.info.shape.size() == 1) return ReadInterleavedVector(placement, out);
     return ReadInterleavedRows(placement, row_begin, row_begin + row_count, out);
   }
 
  private:
+  // Where row `row` of a head of D rows is stored within it.
+  static int64_t StoredRow(int64_t row, int64_t dim) {
+    return 2 * (row % (dim / 2)) + row / (dim / 2);
+  }
+
   // One head at a time.
   Status ReadInterleavedRows(const Placement& placement, int64_t row_begin, int64_t row_end,
                              float* out) const {
@@ -74,10 +79,19 @@ class PlacedTensorSource final : public TensorSource {
       const int64_t head_begin = row / dim * dim;
       QFT_RETURN_IF_ERROR(stored_->ReadRows(placement.stored_name, head_begin, dim, head.data()));
       for (; row < std::min(row_end, head_begin + dim); ++row, out += cols) {
-        const int64_t half = (row - head_begin) / (dim / 2);
-        const int64_t index = (row - head_begin) % (dim / 2);
-        std::copy_n(head.data() + (2 * index + half) * cols, cols, out);
+        std::copy_n(head.data() + StoredRow(row - head_begin, dim) * cols, cols, out);
       }
+    }
+    return absl::OkStatus();
+  }
+
+  Status ReadInterleavedVector(const Placement& placement, float* out) const {
+    const int64_t dim = placement.head_dim;
+    std::vector<float> stored(static_cast<size_t>(placement.info.Cols()));
+    QFT_RETURN_IF_ERROR(stored_->ReadRows(placement.stored_name, 0, 1, stored.data()));
+    for (size_t i = 0; i < stored.size(); ++i) {
+      const int64_t element = static_cast<int64_t>(i);
+      out[i] = stored[static_cast<size_t>(element / dim * dim + StoredRow(element % dim, dim))];
     }
     return absl::OkStatus();
   }
@@ -86,35 +100,9 @@ class PlacedTensorSource final : public TensorSource {
   std::map<std::string, Placement, std::less<>> placements_;
 };
 
-// "model.layers.7.self_attn.q_proj.weight" as GGUF names it: "blk.7.attn_q.weight".
-std::string GgufName(const std::string& name) {
-  static const auto& kParts = *new std::map<std::string, std::string>{
-      {kEmbedding, "token_embd.weight"},
-      {"model.norm.weight", "output_norm.weight"},
-      {kHead, "output.weight"},
-      {"input_layernorm.weight", "attn_norm.weight"},
-      {"self_attn.q_proj.weight", "attn_q.weight"},
-      {"self_attn.k_proj.weight", "attn_k.weight"},
-      {"self_attn.v_proj.weight", "attn_v.weight"},
-      {"self_attn.o_proj.weight", "attn_output.weight"},
-      {"post_attention_layernorm.weight", "ffn_norm.weight"},
-      {"mlp.gate_proj.weight", "ffn_gate.weight"},
-      {"mlp.up_proj.weight", "ffn_up.weight"},
-      {"mlp.down_proj.weight", "ffn_down.weight"}};
-  constexpr std::string_view kLayers = "model.layers.";
-  if (!name.starts_with(kLayers)) return kParts.at(name);
-  const size_t dot = name.find('.', kLayers.size());
-  return absl::StrCat("blk.", name.substr(kLayers.size(), dot - kLayers.size()), ".",
-                      kParts.at(name.substr(dot + 1)));
-}
-
-bool IsInterleaved(const std::string& name) {
-  return name.ends_with("self_attn.q_proj.weight") || name.ends_with("self_attn.k_proj.weight");
-}
-
-// Buffers that old checkpoints carry and that follow from the configuration.
+// Buffers that follow from the configuration; kRopeFactors was compared with it when it was read.
 bool IsDerivedBuffer(std::string_view name) {
-  return name.ends_with("rotary_emb.inv_freq");
+  return name.ends_with("rotary_emb.inv_freq") || name == kRopeFactors;
 }
 
 std::vector<int64_t> Shape(const TensorSpec& spec) {
@@ -139,11 +127,12 @@ Status CheckTensor(const TensorSpec& wanted, const std::string& stored_name,
 }
 
 // Tied models may carry a copy of the embedding as their head. A head that differs would be lost.
-Status CheckHeadCopy(const TensorSource& stored) {
-  const TensorInfo* head = stored.Find(kHead);
-  const TensorInfo* embedding = stored.Find(kEmbedding);
-  Status differs =
-      BadData("tie_word_embeddings is set, but tensor ", kHead, " differs from ", kEmbedding);
+Status CheckHeadCopy(const TensorSource& stored, const std::string& head_name,
+                     const std::string& embedding_name) {
+  const TensorInfo* head = stored.Find(head_name);
+  const TensorInfo* embedding = stored.Find(embedding_name);
+  Status differs = BadData("tie_word_embeddings is set, but tensor ", head_name, " differs from ",
+                           embedding_name);
   if (embedding == nullptr || head->shape != embedding->shape) return differs;
   const int64_t rows = head->Rows();
   const int64_t step = std::max<int64_t>(1, kCompareElements / std::max<int64_t>(1, head->Cols()));
@@ -151,20 +140,25 @@ Status CheckHeadCopy(const TensorSource& stored) {
   std::vector<float> b(a.size());
   for (int64_t row = 0; row < rows; row += step) {
     const int64_t count = std::min(step, rows - row);
-    QFT_RETURN_IF_ERROR(stored.ReadRows(kHead, row, count, a.data()));
-    QFT_RETURN_IF_ERROR(stored.ReadRows(kEmbedding, row, count, b.data()));
+    QFT_RETURN_IF_ERROR(stored.ReadRows(head_name, row, count, a.data()));
+    QFT_RETURN_IF_ERROR(stored.ReadRows(embedding_name, row, count, b.data()));
     if (!std::equal(a.begin(), a.begin() + count * head->Cols(), b.begin())) return differs;
   }
   return absl::OkStatus();
 }
 
-// Refuses the first stored tensor that is not in `used`, which is ascending.
+// Refuses the first stored tensor that is not in `used`, which is ascending. `config`: whose head
+// may be a copy.
 Status CheckNothingLeft(const TensorSource& stored, const std::vector<std::string>& used,
-                        bool tied) {
+                        ModelConfig config, bool gguf) {
+  const bool may_have_copy = config.tie_embeddings && !gguf;
+  config.tie_embeddings = false;
+  const LlamaTensors untied = MakeLlamaTensors(config);
+  const std::string& head = untied.table[untied.head].name;
   for (const std::string& name : stored.Names()) {
     if (std::binary_search(used.begin(), used.end(), name) || IsDerivedBuffer(name)) continue;
-    if (tied && name == kHead) {
-      QFT_RETURN_IF_ERROR(CheckHeadCopy(stored));
+    if (may_have_copy && name == head) {
+      QFT_RETURN_IF_ERROR(CheckHeadCopy(stored, head, untied.table[untied.embedding].name));
       continue;
     }
     return Unsupported("tensor ", name, " is no part of a model of this configuration");
@@ -180,17 +174,19 @@ StatusOr<std::unique_ptr<TensorSource>> PlaceTensors(const ModelConfig& config,
   const LlamaTensors wanted = MakeLlamaTensors(config);
   for (const TensorSpec& spec : wanted.table) {
     Placement placement;
-    placement.stored_name = gguf ? GgufName(spec.name) : spec.name;
+    placement.stored_name = gguf ? spec.gguf_name : spec.name;
     const TensorInfo* info = stored->Find(placement.stored_name);
     QFT_RETURN_IF_ERROR(CheckTensor(spec, placement.stored_name, info));
-    if (gguf && IsInterleaved(spec.name)) placement.head_dim = config.head_dim;
+    if (gguf && spec.rotated && config.family->gguf_interleaves) {
+      placement.head_dim = config.head_dim;
+    }
     placement.info = *info;
     placement.info.name = spec.name;
     used.push_back(placement.stored_name);
     placements.push_back(std::move(placement));
   }
   std::sort(used.begin(), used.end());
-  QFT_RETURN_IF_ERROR(CheckNothingLeft(*stored, used, config.tie_embeddings && !gguf));
+  QFT_RETURN_IF_ERROR(CheckNothingLeft(*stored, used, config, gguf));
   auto placed = std::make_unique<PlacedTensorSource>(std::move(stored));
   for (Placement& placement : placements) placed->Add(std::move(placement));
   return std::unique_ptr<TensorSource>(std::move(placed));

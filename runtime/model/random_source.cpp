@@ -43,6 +43,7 @@ RandomSource::RandomSource(const TensorTable& table, uint64_t seed) : seed_(seed
     info.shape = spec.dimensions == 1 ? std::vector<int64_t>{spec.cols}
                                       : std::vector<int64_t>{spec.rows, spec.cols};
     tensors_[spec.name] = info;
+    if (spec.dimensions == 1) initial_[spec.name] = spec.initial;
   }
 }
 
@@ -66,7 +67,7 @@ Status RandomSource::ReadRows(std::string_view name, int64_t row_begin, int64_t 
   QFT_RETURN_IF_ERROR(CheckRows(*info, row_begin, row_count));
   const int64_t count = row_count * info->Cols();
   if (info->shape.size() == 1) {
-    std::fill(out, out + count, 1.0f);
+    std::fill(out, out + count, initial_.find(name)->second);
     return absl::OkStatus();
   }
   const PhiloxKey key = StreamKey(seed_, "initial:" + info->name);

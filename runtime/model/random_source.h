@@ -21,6 +21,7 @@ class RandomSource final : public TensorSource {
 
  private:
   std::map<std::string, TensorInfo, std::less<>> tensors_;
+  std::map<std::string, float, std::less<>> initial_;  // of vectors
   uint64_t seed_;
 };
 

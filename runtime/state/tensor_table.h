@@ -14,6 +14,9 @@ struct TensorSpec {
   int64_t cols = 0;
   int32_t dimensions = 2;
   bool quantised = true;  // INT8 codes with a grid per row when states are int8; fp32 otherwise
+  std::string gguf_name;  // as in a GGUF file
+  bool rotated = false;   // its rows are heads that are rotated
+  float initial = 1;      // of a vector's elements in a random model
 
   int64_t elements() const { return rows * cols; }
 };

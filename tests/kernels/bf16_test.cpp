@@ -446,5 +446,31 @@ TEST(Bf16, IntegerProducts) {
   }
 }
 
+TEST(Bf16, BiasesAndQkNorms) {
+  for (const int32_t dim : {20, 64, 128}) {
+    const int64_t tokens = 300, width = 3 * dim;
+    TestRandom random(10);
+    const std::vector<float> x = Rounded(random.Floats(tokens * width, 3.0f));
+    const std::vector<float> dy = Rounded(random.Floats(tokens * width));
+    const std::vector<float> bias = random.Floats(width);
+    const std::vector<float> weight = random.Floats(dim);
+    ExpectClose(
+        [&](Engine& engine) {
+          const TestMatrix sum(engine, tokens, x), in(engine, tokens, x), out(engine, tokens, x);
+          const TestMatrix gradient(engine, tokens, dy);
+          const EngineArray<float> b(engine, bias), w(engine, weight), rstd(engine, tokens * 3);
+          const EngineArray<float> db(engine, bias), dw(engine, weight);
+          engine.AddBias(sum.matrix(), b.data());
+          engine.BiasBackward(gradient.matrix(), db.data());
+          engine.QkNormForward(in.matrix(), w.data(), 1e-6f, dim, out.matrix(), rstd.data());
+          engine.QkNormBackward(in.matrix(), w.data(), rstd.data(), gradient.matrix(),
+                                  gradient.matrix(), dim, dw.data());
+          return Results{sum.Read(),  db.Read(),       out.Read(),
+                         rstd.Read(), gradient.Read(), dw.Read()};
+        },
+        kStored);
+  }
+}
+
 }  // namespace
 }  // namespace qft

@@ -28,9 +28,9 @@ std::vector<double> Losses(const TestModel& model, const Settings& settings, int
 }
 
 TEST(TrainingTest, LearnsByHeartAndStaysNearFp32) {
-  for (const bool tied : {false, true}) {
-    LlamaShape shape;
-    shape.tied = tied;
+  LlamaShape tied;
+  tied.tied = true;
+  for (const LlamaShape& shape : {LlamaShape(), tied, Qwen2Shape(), Qwen3Shape(), BiasedShape()}) {
     const TestModel model(shape);
     const std::vector<double> plain = Losses(model, kPlain, 100, 2e-3);
     EXPECT_NEAR(plain.front(), std::log(96.0), 0.05);

@@ -84,6 +84,16 @@ TEST(PlainGradientTest, GroupedHeadsAndThreeLayers) {
   ExpectExactGradients(shape, {{"recompute", "always"}}, {RandomBatch(96, {11, 10}, 4)});
 }
 
+TEST(PlainGradientTest, BiasesAndQkNorms) {
+  for (LlamaShape shape : {Qwen2Shape(), Qwen3Shape(), BiasedShape()}) {
+    shape.vocabulary = 64;
+    for (const Settings& settings : {Settings(), Settings{{"accumulation", "horizontal"}},
+                                     Settings{{"recompute", "always"}}}) {
+      ExpectExactGradients(shape, settings, SomeBatches(64));
+    }
+  }
+}
+
 // The head and the embedding go through in chunks of 8192 vocabulary entries.
 TEST(PlainGradientTest, SeveralVocabularyChunks) {
   for (const bool tied : {false, true}) {
@@ -174,7 +184,11 @@ TEST(IntegerGradientTest, PointsWhereTheReferencePoints) {
   wide.inner = 80;
   wide.head_dim = 16;
   wide.layers = 1;
-  for (const LlamaShape& shape : {SmallShape(false), SmallShape(true), wide}) {
+  LlamaShape wide_qwen2 = wide, wide_qwen3 = wide;
+  wide_qwen2.family = "qwen2";
+  wide_qwen3.family = "qwen3";
+  for (const LlamaShape& shape :
+       {SmallShape(false), SmallShape(true), wide, wide_qwen2, wide_qwen3}) {
     const TestModel model(shape);
     TestSession session(model);
     session.Randomise(7);

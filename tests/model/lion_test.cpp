@@ -74,9 +74,7 @@ void ExpectStates(TestSession& session, const LionStates& states) {
   EXPECT_GT(compared, total * 99 / 100);
 }
 
-void RunLion(bool tied, double clip_norm) {
-  LlamaShape shape;
-  shape.tied = tied;
+void RunLion(const LlamaShape& shape, double clip_norm) {
   const TestModel model(shape);
   TestSession session(model, kLion + Settings{{"clip_norm", std::to_string(clip_norm)},
                                               {"weight_decay", std::to_string(kWeightDecay)}});
@@ -110,13 +108,18 @@ void RunLion(bool tied, double clip_norm) {
 }
 
 TEST(LionTest, WithoutClipping) {
-  RunLion(false, 0);
+  RunLion(LlamaShape(), 0);
 }
 TEST(LionTest, Clipped) {
-  RunLion(false, 0.25);
+  RunLion(LlamaShape(), 0.25);
 }
 TEST(LionTest, TiedAndClipped) {
-  RunLion(true, 0.25);
+  LlamaShape shape;
+  shape.tied = true;
+  RunLion(shape, 0.25);
+}
+TEST(LionTest, BiasesAndQkNorms) {
+  for (const LlamaShape& shape : {Qwen2Shape(), Qwen3Shape(), BiasedShape()}) RunLion(shape, 0.25);
 }
 
 TEST(LionTest, LossNormalizerReplacesTheSumOfLossWeights) {

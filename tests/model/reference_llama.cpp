@@ -84,16 +84,34 @@ const Vector& ReferenceLlama::LayerWeight(int layer, const std::string& name) co
   return weights.at("model.layers." + std::to_string(layer) + "." + name + ".weight");
 }
 
+Vector ReferenceLlama::LayerLinear(const Vector& x, int layer, const std::string& name,
+                                   size_t tokens) const {
+  Vector y = Linear(x, LayerWeight(layer, name), tokens);
+  const auto bias = weights.find("model.layers." + std::to_string(layer) + "." + name + ".bias");
+  if (bias == weights.end()) return y;
+  for (size_t i = 0; i < y.size(); ++i) y[i] += bias->second[i % bias->second.size()];
+  return y;
+}
+
+Vector ReferenceLlama::Heads(const Vector& input, int layer, char which, size_t tokens,
+                             size_t heads) const {
+  const std::string part = std::string("self_attn.") + which;
+  Vector x = LayerLinear(input, layer, part + "_proj", tokens);
+  if (shape_.family == "qwen3") {
+    x = RmsNorm(x, LayerWeight(layer, part + "_norm"), shape_.epsilon, tokens * heads);
+  }
+  Rotate(x, tokens, heads, static_cast<size_t>(shape_.head_dim), shape_.rope_theta);
+  return x;
+}
+
 void ReferenceLlama::Attention(int layer, size_t tokens, Vector& x) const {
   const size_t heads = static_cast<size_t>(shape_.heads);
   const size_t kv_heads = static_cast<size_t>(shape_.kv_heads);
   const size_t dim = static_cast<size_t>(shape_.head_dim);
   const Vector input = RmsNorm(x, LayerWeight(layer, "input_layernorm"), shape_.epsilon, tokens);
-  Vector q = Linear(input, LayerWeight(layer, "self_attn.q_proj"), tokens);
-  Vector k = Linear(input, LayerWeight(layer, "self_attn.k_proj"), tokens);
-  const Vector v = Linear(input, LayerWeight(layer, "self_attn.v_proj"), tokens);
-  Rotate(q, tokens, heads, dim, shape_.rope_theta);
-  Rotate(k, tokens, kv_heads, dim, shape_.rope_theta);
+  const Vector q = Heads(input, layer, 'q', tokens, heads);
+  const Vector k = Heads(input, layer, 'k', tokens, kv_heads);
+  const Vector v = LayerLinear(input, layer, "self_attn.v_proj", tokens);
   Vector out(tokens * heads * dim, 0.0);
   Vector scores(tokens);
   for (size_t h = 0; h < heads; ++h) {
@@ -115,16 +133,16 @@ void ReferenceLlama::Attention(int layer, size_t tokens, Vector& x) const {
       }
     }
   }
-  AddTo(x, Linear(out, LayerWeight(layer, "self_attn.o_proj"), tokens));
+  AddTo(x, LayerLinear(out, layer, "self_attn.o_proj", tokens));
 }
 
 void ReferenceLlama::Mlp(int layer, size_t tokens, Vector& x) const {
   const Vector input =
       RmsNorm(x, LayerWeight(layer, "post_attention_layernorm"), shape_.epsilon, tokens);
-  Vector gate = Linear(input, LayerWeight(layer, "mlp.gate_proj"), tokens);
-  const Vector up = Linear(input, LayerWeight(layer, "mlp.up_proj"), tokens);
+  Vector gate = LayerLinear(input, layer, "mlp.gate_proj", tokens);
+  const Vector up = LayerLinear(input, layer, "mlp.up_proj", tokens);
   for (size_t i = 0; i < gate.size(); ++i) gate[i] *= up[i] / (1.0 + std::exp(-gate[i]));
-  AddTo(x, Linear(gate, LayerWeight(layer, "mlp.down_proj"), tokens));
+  AddTo(x, LayerLinear(gate, layer, "mlp.down_proj", tokens));
 }
 
 void ReferenceLlama::Document(const TestBatch& batch, size_t begin, size_t end,

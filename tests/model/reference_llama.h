@@ -1,5 +1,5 @@
-// A LLaMA forward pass in float64, written for these tests from the model's definition. It shares
-// no code with the library. Gradients come from central differences.
+// A forward pass of LLaMA, Qwen2 and Qwen3 in float64, written for these tests from the model's
+// definition. It shares no code with the library. Gradients come from central differences.
 #pragma once
 
 #include <map>
@@ -14,7 +14,8 @@ class ReferenceLlama {
  public:
   explicit ReferenceLlama(const LlamaShape& shape) : shape_(shape) {}
 
-  // By name in the file, row-major. A tied model has no "lm_head.weight".
+  // By name in the file, row-major. A tied model has no "lm_head.weight"; a linear layer has a
+  // bias, and queries and keys are normed, where there is such a tensor.
   std::map<std::string, std::vector<double>> weights;
 
   // [tokens * vocabulary], natural logarithms.
@@ -35,6 +36,10 @@ class ReferenceLlama {
   void Mlp(int layer, size_t tokens, Vector& x) const;
   const Vector& Weight(const std::string& name) const { return weights.at(name); }
   const Vector& LayerWeight(int layer, const std::string& name) const;
+  // x times the weight of this name, plus its bias.
+  Vector LayerLinear(const Vector& x, int layer, const std::string& name, size_t tokens) const;
+  // Queries or keys: normed and rotated.
+  Vector Heads(const Vector& input, int layer, char which, size_t tokens, size_t heads) const;
 
   LlamaShape shape_;
 };

@@ -68,7 +68,7 @@ LlamaShape Wide() {
 }
 
 std::vector<LlamaShape> Shapes() {
-  return {LlamaShape(), Tied(), TwoChunks(), Wide()};
+  return {LlamaShape(), Tied(), TwoChunks(), Wide(), Qwen2Shape(), Qwen3Shape(), BiasedShape()};
 }
 
 class SameBitsTest : public testing::TestWithParam<size_t> {

@@ -107,14 +107,43 @@ qft_step_result EmptyResult() {
 }  // namespace
 
 std::string LlamaShape::Json() const {
+  const std::map<std::string, std::string> architectures = {
+      {"llama", "LlamaForCausalLM"}, {"qwen2", "Qwen2ForCausalLM"}, {"qwen3", "Qwen3ForCausalLM"}};
+  const auto boolean = [](bool value) { return value ? "true" : "false"; };
   std::ostringstream json;
-  json << R"({"architectures":["LlamaForCausalLM"],"model_type":"llama","hidden_act":"silu",)"
-       << R"("max_position_embeddings":512,"vocab_size":)" << vocabulary << R"(,"hidden_size":)"
-       << hidden << R"(,"intermediate_size":)" << inner << R"(,"num_hidden_layers":)" << layers
-       << R"(,"num_attention_heads":)" << heads << R"(,"num_key_value_heads":)" << kv_heads
-       << R"(,"head_dim":)" << head_dim << R"(,"rms_norm_eps":)" << epsilon << R"(,"rope_theta":)"
-       << rope_theta << R"(,"tie_word_embeddings":)" << (tied ? "true" : "false") << "}";
+  json << R"({"architectures":[")" << architectures.at(family) << R"("],"model_type":")" << family
+       << R"(","hidden_act":"silu","max_position_embeddings":512,"vocab_size":)" << vocabulary
+       << R"(,"hidden_size":)" << hidden << R"(,"intermediate_size":)" << inner
+       << R"(,"num_hidden_layers":)" << layers << R"(,"num_attention_heads":)" << heads
+       << R"(,"num_key_value_heads":)" << kv_heads << R"(,"head_dim":)" << head_dim
+       << R"(,"rms_norm_eps":)" << epsilon << R"(,"rope_theta":)" << rope_theta
+       << R"(,"attention_bias":)" << boolean(attention_bias) << R"(,"mlp_bias":)"
+       << boolean(mlp_bias) << R"(,"tie_word_embeddings":)" << boolean(tied) << "}";
   return json.str();
+}
+
+LlamaShape Qwen2Shape() {
+  LlamaShape shape;
+  shape.family = "qwen2";
+  shape.rope_theta = 1000000;
+  shape.tied = true;
+  return shape;
+}
+
+LlamaShape Qwen3Shape() {
+  LlamaShape shape;
+  shape.family = "qwen3";
+  shape.head_dim = 24;
+  shape.heads = 3;
+  shape.kv_heads = 1;
+  shape.epsilon = 1e-6;
+  return shape;
+}
+
+LlamaShape BiasedShape() {
+  LlamaShape shape;
+  shape.attention_bias = shape.mlp_bias = true;
+  return shape;
 }
 
 TestBatch RandomBatch(int vocabulary, const std::vector<int>& lengths, uint32_t seed) {
@@ -290,9 +319,8 @@ void TestSession::Randomise(uint32_t seed, float deviation) {
   for (const TensorEntry& tensor : tensors()) {
     std::vector<float> values(static_cast<size_t>(tensor.rows * tensor.cols));
     const bool matrix = tensor.dimensions == 2;
-    for (float& value : values) {
-      value = matrix ? deviation * normal(random) : 1.0f + 0.2f * normal(random);
-    }
+    const float mean = matrix || tensor.name.ends_with(".bias") ? 0.0f : 1.0f;
+    for (float& value : values) value = mean + (matrix ? deviation : 0.2f) * normal(random);
     Write(tensor.name, values);
   }
 }

@@ -114,7 +114,8 @@ class TestSession {
   Outcome TryRead(const std::string& name, int32_t what);
   std::vector<int8_t> ReadCodes(const std::string& name);
   void Write(const std::string& name, const std::vector<float>& values);
-  // Weights of deviation `deviation`, norms around 1, so that every part of the model matters.
+  // Weights of deviation `deviation`, norms around 1, biases around 0, so that every part of the
+  // model matters.
   void Randomise(uint32_t seed, float deviation = 0.25f);
   // The float64 model with this session's weights, decoded.
   ReferenceLlama Reference();

@@ -8,6 +8,9 @@
 namespace qft {
 
 struct LlamaShape {
+  std::string family = "llama";  // the config.json's model_type
+  bool attention_bias = false;   // keys of config.json
+  bool mlp_bias = false;
   int vocabulary = 96;
   int hidden = 32;
   int inner = 48;
@@ -21,6 +24,12 @@ struct LlamaShape {
 
   std::string Json() const;
 };
+
+// Small models of the families that have tensors which LLaMA lacks.
+LlamaShape Qwen2Shape();
+LlamaShape Qwen3Shape();
+// LLaMA with every bias that a configuration may ask for.
+LlamaShape BiasedShape();
 
 // A micro-batch that owns its arrays. Empty vectors stand for NULL.
 struct TestBatch {

@@ -5,6 +5,8 @@ quantized.f32    what gguf.dequantize makes of them, tensors in ascending order 
 tiny/            a two-layer LlamaForCausalLM as transformers saves it, bf16
 tiny-sharded/    the same in several files with an index
 tiny.gguf        the same in fp32, laid out as llama.cpp's convert_hf_to_gguf.py does
+tiny-FAMILY      one layer of a family that has tensors or rotary embeddings of its own, and
+tiny-FAMILY.gguf the same in fp32
 
 Usage: python make_golden.py (needs gguf, transformers, accelerate, torch)
 """
@@ -15,7 +17,9 @@ import shutil
 import gguf
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from gguf_model import write_gguf_model
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROWS, COLS = 3, 64
@@ -91,70 +95,20 @@ def tiny_config():
         dtype="bfloat16")
 
 
-GGUF_NAMES = {
-    "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
-    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down"}
-
-
-def gguf_name(name):
-    fixed = {"model.embed_tokens.weight": "token_embd.weight",
-             "model.norm.weight": "output_norm.weight", "lm_head.weight": "output.weight"}
-    if name in fixed:
-        return fixed[name]
-    _, _, layer, rest = name.split(".", 3)
-    return f"blk.{layer}.{GGUF_NAMES[rest.removesuffix('.weight')]}.weight"
-
-
-def permute(weights, heads):
-    """LlamaModel.permute of convert_hf_to_gguf.py."""
-    return (weights.reshape(heads, 2, weights.shape[0] // heads // 2, *weights.shape[1:])
-            .swapaxes(1, 2).reshape(weights.shape))
-
-
-def write_tiny_gguf(model, config):
-    writer = gguf.GGUFWriter(HERE / "tiny.gguf", "llama")
-    writer.add_name("tiny")
-    writer.add_vocab_size(config.vocab_size)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_key_length(config.head_dim)
-    writer.add_value_length(config.head_dim)
-    writer.add_rope_dimension_count(config.head_dim)
-    writer.add_rope_freq_base(50000.0)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_pad_token_id(0)
-    for name, tensor in model.state_dict().items():
-        values = tensor.float().numpy()
-        if "q_proj" in name:
-            values = permute(values, config.num_attention_heads)
-        if "k_proj" in name:
-            values = permute(values, config.num_key_value_heads)
-        writer.add_tensor(gguf_name(name), np.ascontiguousarray(values))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+def randomise(model):
+    with torch.no_grad():
+        for name, tensor in model.named_parameters():
+            tensor.copy_(torch.randn(tensor.shape) * 0.1 + (1 if "norm" in name else 0))
 
 
 def make_tiny():
     torch.manual_seed(7)
-    config = tiny_config()
-    model = LlamaForCausalLM(config).to(torch.bfloat16)
-    with torch.no_grad():
-        for name, tensor in model.named_parameters():
-            tensor.copy_(torch.randn(tensor.shape) * 0.1 + (1 if "norm" in name else 0))
+    model = LlamaForCausalLM(tiny_config()).to(torch.bfloat16)
+    randomise(model)
     for folder, shard in (("tiny", "1GB"), ("tiny-sharded", "8KB")):
         shutil.rmtree(HERE / folder, ignore_errors=True)
         model.save_pretrained(HERE / folder, max_shard_size=shard)
-    write_tiny_gguf(model, config)
+    write_gguf_model(model, HERE / "tiny.gguf")
     # The reference must read back what was written, the row order of q and k included.
     for loaded in (
             AutoModelForCausalLM.from_pretrained(HERE / "tiny-sharded"),
@@ -163,6 +117,41 @@ def make_tiny():
             assert torch.equal(loaded.state_dict()[name].float(), tensor.float()), name
 
 
+FAMILIES = {
+    "llama3": ("llama", {"attention_bias": True, "mlp_bias": True, "head_dim": 32, "rope_parameters": {
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32, "rope_theta": 500000.0}}),
+    "qwen2": ("qwen2", {"tie_word_embeddings": True, "rope_parameters": {
+        "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16,
+        "rope_theta": 1e6}}),
+    "qwen3": ("qwen3", {"tie_word_embeddings": False, "head_dim": 16, "rope_parameters": {
+        "rope_type": "default", "rope_theta": 1e6}}),
+}
+
+
+def make_families():
+    for name, (kind, settings) in FAMILIES.items():
+        torch.manual_seed(8)
+        config = AutoConfig.for_model(
+            kind, vocab_size=40, hidden_size=16, intermediate_size=24, num_hidden_layers=1,
+            num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=64,
+            rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=2, dtype="bfloat16", **settings)
+        model = AutoModelForCausalLM.from_config(config).to(torch.bfloat16)
+        randomise(model)
+        folder = HERE / f"tiny-{name}"
+        shutil.rmtree(folder, ignore_errors=True)
+        model.save_pretrained(folder)
+        (folder / "generation_config.json").unlink()
+        write_gguf_model(model, HERE / f"tiny-{name}.gguf")
+        # transformers leaves llama's biases interleaved and takes Qwen3's head dimension for 128.
+        if kind == "qwen2":
+            loaded = AutoModelForCausalLM.from_pretrained(HERE, gguf_file=f"tiny-{name}.gguf",
+                                                          dtype="float32")
+            for tensor, values in model.state_dict().items():
+                assert torch.equal(loaded.state_dict()[tensor].float(), values.float()), tensor
+
+
 if __name__ == "__main__":
     make_quantized()
     make_tiny()
+    make_families()

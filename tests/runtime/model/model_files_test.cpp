@@ -51,6 +51,46 @@ TEST(ModelFiles, FolderShardsAndGgufHoldTheSameModel) {
   }
 }
 
+// Biases, norms of heads and rotary scaling, which the two formats hold each in its own way.
+TEST(ModelFiles, FolderAndGgufOfEveryFamilyHoldTheSameModel) {
+  for (const std::string name : {"tiny-llama3", "tiny-qwen2", "tiny-qwen3"}) {
+    const auto folder = OpenModelFiles(PosixFileSystem(), Golden(name.c_str()));
+    ASSERT_TRUE(folder.ok()) << folder.status();
+    const auto gguf = OpenModelFiles(PosixFileSystem(), Golden((name + ".gguf").c_str()));
+    ASSERT_TRUE(gguf.ok()) << gguf.status();
+    EXPECT_EQ(gguf->config.name, "tiny");
+    ModelConfig config = gguf->config;
+    config.name.clear();
+    EXPECT_EQ(ToHuggingFaceJson(config, "x"), ToHuggingFaceJson(folder->config, "x")) << name;
+    EXPECT_TRUE(config == folder->config) << name;
+    ASSERT_EQ(gguf->tensors->Names(), folder->tensors->Names()) << name;
+    for (const std::string& tensor : folder->tensors->Names()) {
+      EXPECT_EQ(ReadAll(*gguf->tensors, tensor), ReadAll(*folder->tensors, tensor)) << tensor;
+    }
+  }
+}
+
+TEST(ModelFiles, FamiliesHaveTheTensorsThatTransformersWrote) {
+  const auto files = [](const char* name) {
+    auto opened = OpenModelFiles(PosixFileSystem(), Golden(name));
+    EXPECT_TRUE(opened.ok()) << opened.status();
+    return *std::move(opened);
+  };
+  const ModelFiles llama3 = files("tiny-llama3");
+  EXPECT_EQ(llama3.config.rope_scaling.kind, RopeKind::kLlama3);
+  EXPECT_EQ(llama3.tensors->Names().size(), 3u + 9u + 7u);
+  EXPECT_NE(llama3.tensors->Find("model.layers.0.mlp.down_proj.bias"), nullptr);
+  const ModelFiles qwen2 = files("tiny-qwen2");
+  EXPECT_EQ(qwen2.config.rope_scaling.kind, RopeKind::kYarn);
+  EXPECT_TRUE(qwen2.config.tie_embeddings);
+  EXPECT_EQ(qwen2.tensors->Names().size(), 2u + 9u + 3u);
+  EXPECT_EQ(qwen2.tensors->Find("model.layers.0.self_attn.o_proj.bias"), nullptr);
+  const ModelFiles qwen3 = files("tiny-qwen3");
+  EXPECT_EQ(qwen3.tensors->Names().size(), 3u + 9u + 2u);
+  EXPECT_EQ(qwen3.tensors->Find("model.layers.0.self_attn.k_norm.weight")->shape,
+            std::vector<int64_t>{16});
+}
+
 TEST(ModelFiles, GgufRowRangesEqualTheWhole) {
   const auto files = OpenModelFiles(PosixFileSystem(), Golden("tiny.gguf"));
   ASSERT_TRUE(files.ok()) << files.status();
@@ -95,9 +135,10 @@ class ModelFolder : public testing::Test {
     std::string bytes;
   };
 
-  void Fill(bool tied) {
-    fs_.files["m/config.json"] = ToHuggingFaceJson(SmallConfig(tied), "float32");
-    const LlamaTensors tensors = MakeLlamaTensors(SmallConfig(tied));
+  void Fill(bool tied) { Fill(SmallConfig(tied)); }
+  void Fill(const ModelConfig& config) {
+    fs_.files["m/config.json"] = ToHuggingFaceJson(config, "float32");
+    const LlamaTensors tensors = MakeLlamaTensors(config);
     for (const TensorSpec& spec : tensors.table) {
       Set(spec.name, spec.dimensions == 1 ? std::vector<int64_t>{spec.cols}
                                           : std::vector<int64_t>{spec.rows, spec.cols});
@@ -168,6 +209,52 @@ TEST_F(ModelFolder, UnknownTensors) {
     Fill(false);
     Set(name, {4});
     ExpectRefused(ErrorCode::kUnsupported, name);
+  }
+}
+
+// A tensor that the configuration asks for and is not there, one that it does not ask for and is,
+// and one of another shape: each is named.
+TEST_F(ModelFolder, TensorsOfFamilies) {
+  struct Case {
+    const Family* family;
+    const char* bias;   // that the family has, or nullptr
+    const char* extra;  // that it lacks
+    const char* norm;
+  };
+  const Case cases[] = {
+      {&kLlama, nullptr, "self_attn.k_proj.bias", "input_layernorm.weight"},
+      {&kMistral, nullptr, "self_attn.v_proj.bias", "post_attention_layernorm.weight"},
+      {&kQwen2, "self_attn.k_proj.bias", "self_attn.o_proj.bias", "input_layernorm.weight"},
+      {&kQwen2, "self_attn.v_proj.bias", "self_attn.q_norm.weight", "input_layernorm.weight"},
+      {&kQwen3, nullptr, "self_attn.q_proj.bias", "self_attn.k_norm.weight"},
+      {&kQwen3, nullptr, "mlp.up_proj.bias", "self_attn.q_norm.weight"}};
+  for (const Case& c : cases) {
+    ModelConfig config = SmallConfig(false);
+    config.family = c.family;
+    config.qkv_bias = c.family->qkv_bias == Bias::kAlways;
+    config.qk_norm = c.family->qk_norm;
+    const auto refill = [&] {
+      tensors_.clear();
+      Fill(config);
+    };
+    const auto named = [](const char* part) { return std::string("model.layers.0.") + part; };
+    refill();
+    ASSERT_TRUE(Open().ok()) << Open().status();
+    Set(named(c.extra), {4});
+    ExpectRefused(ErrorCode::kUnsupported, named(c.extra));
+    refill();
+    Set(named(c.norm), {3});
+    ExpectRefused(ErrorCode::kShape, named(c.norm));
+    refill();
+    tensors_.erase(named(c.norm));
+    ExpectRefused(ErrorCode::kBadData, named(c.norm));
+    if (c.bias == nullptr) continue;
+    refill();
+    Set(named(c.bias), {4, 1});
+    ExpectRefused(ErrorCode::kShape, named(c.bias));
+    refill();
+    tensors_.erase(named(c.bias));
+    ExpectRefused(ErrorCode::kBadData, named(c.bias));
   }
 }
 

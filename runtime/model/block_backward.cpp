@@ -1,0 +1,156 @@
+#include "runtime/model/linear.h"
+#include "runtime/model/llama.h"
+
+namespace qft {
+namespace {
+
+// BlockBackward's arguments, and the block's two halves in turn.
+class BlockBackwardPass {
+ public:
+  BlockBackwardPass(const Llama& llama, int block, const MicroBatch& batch,
+                    const BlockActivations& activations, GradientAccumulators& gradients,
+                    bool first)
+      : llama_(llama),
+        engine_(*llama.engine),
+        w_(llama.tensors->blocks[block]),
+        workspace_(*llama.workspace),
+        block_(block),
+        batch_(batch),
+        activations_(activations),
+        gradients_(gradients),
+        first_(first),
+        residual_(Rows(batch.residual_gradient)) {}
+
+  // x_out = middle + down(silu(gate) * up)
+  void Mlp() {
+    const Matrix inner = Rows(workspace_.inner);
+    const Matrix gate = Rows(activations_.gate);
+    const Matrix up = Rows(activations_.up);
+    const Matrix middle = Rows(activations_.middle);
+    const Matrix hidden = Rows(workspace_.hidden);
+    const Operand mlp_input = At(activations_.mlp_input, Site::kMlp);
+    const Operand down_input = At(activations_.down_input, Site::kDown);
+    if (activations_.kept != Kept::kAll) {
+      NormAgain(middle, w_.mlp_norm, mlp_input, activations_.mlp_rstd);
+      if (activations_.kept == Kept::kNoGates) {
+        LinearForward(llama_, w_.gate, mlp_input, gate);
+        LinearForward(llama_, w_.up, mlp_input, up);
+      }
+      engine_.SwigluForward(gate, up, down_input);
+    }
+    Linear(w_.down, residual_, down_input, inner, false);
+    engine_.SwigluBackward(gate, up, inner, gate, up);
+    Linear(w_.gate, gate, mlp_input, hidden, false);
+    Linear(w_.up, up, mlp_input, hidden, true);
+    Norm(middle, w_.mlp_norm, activations_.mlp_rstd);
+  }
+
+  // middle = x_in + o(attention(q, k, v))
+  void Attention(const Matrix& x_in) {
+    const Operand attention_input = At(activations_.attention_input, Site::kAttention);
+    const Operand o_input = At(activations_.o_input, Site::kO);
+    const Matrix output = Rows(activations_.attention_output);
+    if (activations_.kept != Kept::kAll) {
+      NormAgain(x_in, w_.attention_norm, attention_input, activations_.attention_rstd);
+      engine_.QuantizeRows(output, o_input);
+    }
+    const Matrix hidden = Rows(workspace_.hidden);
+    const Matrix d_output = Rows(workspace_.query);
+    const AttentionHeads gradient{Rows(workspace_.dq), Rows(workspace_.dk)};
+    const Matrix dv = Rows(workspace_.dv);
+    Linear(w_.o, residual_, o_input, d_output, false);
+    const AttentionHeads heads = Heads();
+    engine_.AttentionBackward(llama_.attention_shape(batch_.tokens), batch_.document_start, heads.q,
+                              heads.k, Rows(activations_.v), output, activations_.log_sum_exp,
+                              d_output, gradient.q, gradient.k, dv, workspace_.attention_scratch);
+    RotateHeads(llama_, batch_.positions, gradient, true);
+    if (llama_.config->qk_norm) {
+      QkNorm(activations_.q, w_.q_norm, workspace_.q_rstd, gradient.q);
+      QkNorm(activations_.k, w_.k_norm, workspace_.k_rstd, gradient.k);
+    }
+    Linear(w_.q, gradient.q, attention_input, hidden, false);
+    Linear(w_.k, gradient.k, attention_input, hidden, true);
+    Linear(w_.v, dv, attention_input, hidden, true);
+    Norm(x_in, w_.attention_norm, activations_.attention_rstd);
+  }
+
+ private:
+  Matrix Rows(const Matrix& buffer) const { return FirstRows(buffer, batch_.tokens); }
+  Operand At(const Operand& operand, Site site) const {
+    return llama_.AtSite(operand, block_, site, batch_.tokens);
+  }
+
+  // What attention read. Normed heads are not kept: they are made again, the same bits.
+  AttentionHeads Heads() const {
+    const AttentionHeads heads = AttendedHeads(llama_, activations_, batch_.tokens);
+    if (llama_.config->qk_norm) {
+      NormHeads(llama_, block_, {Rows(activations_.q), Rows(activations_.k)}, heads);
+      RotateHeads(llama_, batch_.positions, heads, false);
+    }
+    return heads;
+  }
+
+  void NormAgain(const Matrix& x, int weight, const Operand& y, float* rstd) {
+    engine_.RmsNormForward(x, llama_.vector(weight), llama_.epsilon(), y, rstd);
+  }
+
+  // dx (+)= the gradient through a linear layer.
+  void Linear(const LinearTensors& tensors, const Matrix& dy, const Operand& x, const Matrix& dx,
+              bool accumulate_dx) {
+    if (tensors.bias >= 0) {
+      if (float* dbias = VectorGradient(tensors.bias)) engine_.BiasBackward(dy, dbias);
+      gradients_.Done(tensors.bias);
+    }
+    const int weight = tensors.weight;
+    LinearBackward(llama_,
+                   {dy, x, llama_.weight(weight), &(*llama_.keys)[weight], batch_.token_offset, dx,
+                    accumulate_dx, gradients_.For(weight), !first_});
+    gradients_.Done(weight);
+  }
+
+  // residual += the gradient of x through its norm, from workspace.hidden.
+  void Norm(const Matrix& x, int weight, const float* rstd) {
+    engine_.RmsNormBackward(x, llama_.vector(weight), rstd, Rows(workspace_.hidden), residual_,
+                            VectorGradient(weight));
+    gradients_.Done(weight);
+  }
+
+  // In place.
+  void QkNorm(const Matrix& x, int weight, const float* rstd, const Matrix& gradient) {
+    engine_.QkNormBackward(Rows(x), llama_.vector(weight), rstd, gradient, gradient,
+                           static_cast<int32_t>(llama_.config->head_dim), VectorGradient(weight));
+    gradients_.Done(weight);
+  }
+
+  // Zeroed for a step's first micro-batch; nullptr: the tensor does not train.
+  float* VectorGradient(int tensor) {
+    auto* gradient = static_cast<float*>(gradients_.For(tensor).data);
+    if (gradient != nullptr && first_) {
+      engine_.Fill(gradient, 0, llama_.weight(tensor).cols * sizeof(float));
+    }
+    return gradient;
+  }
+
+  const Llama& llama_;
+  Engine& engine_;
+  const LlamaBlockTensors& w_;
+  const Workspace& workspace_;
+  int block_;
+  const MicroBatch& batch_;
+  const BlockActivations& activations_;
+  GradientAccumulators& gradients_;
+  bool first_;
+  Matrix residual_;
+};
+
+}  // namespace
+
+void BlockBackward(const Llama& llama, int block, const MicroBatch& batch, const Matrix& x_in,
+                   const BlockActivations& activations, GradientAccumulators& gradients,
+                   bool first) {
+  BlockBackwardPass pass(llama, block, batch, activations, gradients, first);
+  pass.Mlp();
+  pass.Attention(x_in);
+}
+
+}  // namespace qft

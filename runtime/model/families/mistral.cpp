@@ -1,0 +1,12 @@
+#include "runtime/model/family.h"
+
+namespace qft {
+
+// GGUF calls it llama.
+const Family kMistral = {
+    .architecture = "MistralForCausalLM",
+    .model_type = "mistral",
+    .window = Window::kByNumber,
+};
+
+}  // namespace qft

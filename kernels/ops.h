@@ -152,6 +152,10 @@ struct LionOptions {
   PhiloxKey regrow_key{0, 0};    // 32 bits an element, used when a row's grid grows
 };
 
+// Head dimensions that attention takes: multiples of the one up to the other.
+inline constexpr int32_t kHeadDimStep = 8;
+inline constexpr int32_t kMostHeadDim = 256;
+
 struct AttentionShape {
   int64_t tokens = 0;
   int32_t heads = 0;
@@ -288,13 +292,13 @@ class Engine {
                                const Matrix& dy, const Matrix& dx, float* dweight) = 0;
   // RmsNorm of each head of x [T, heads * head_dim] by itself, with one weight [head_dim] for all;
   // rstd [T, heads]. y may be x.
-  virtual void QkNormForward(const Matrix& x, const float* weight, float epsilon,
-                               int32_t head_dim, const Matrix& y, float* rstd) = 0;
+  virtual void QkNormForward(const Matrix& x, const float* weight, float epsilon, int32_t head_dim,
+                             const Matrix& y, float* rstd) = 0;
   // dx = gradient through the norms, may be dy; dweight [head_dim] += sum over tokens and heads of
   // dy * x * rstd (nullptr: skipped).
   virtual void QkNormBackward(const Matrix& x, const float* weight, const float* rstd,
-                                const Matrix& dy, const Matrix& dx, int32_t head_dim,
-                                float* dweight) = 0;
+                              const Matrix& dy, const Matrix& dx, int32_t head_dim,
+                              float* dweight) = 0;
   // y[t, n] += bias[n]. y [T, N], bias [N]. Exact.
   virtual void AddBias(const Matrix& y, const float* bias) = 0;
   // dbias [N] += sum_t dy[t, n].

@@ -160,6 +160,14 @@ AttentionShape PlannedAttention(const Plan& plan) {
   return shape;
 }
 
+Status CheckHeadDim(const ModelConfig& config) {
+  if (config.head_dim % kHeadDimStep == 0 && config.head_dim <= kMostHeadDim) {
+    return absl::OkStatus();
+  }
+  return Unsupported("the head dimension is ", config.head_dim, "; supported are multiples of ",
+                     kHeadDimStep, " up to ", kMostHeadDim);
+}
+
 ScratchShape PlannedScratch(const Plan& plan) {
   ScratchShape shape;
   shape.tokens = plan.tokens;
@@ -214,6 +222,7 @@ StatusOr<Plan> MakePlan(std::shared_ptr<const Model> model, const SessionConfig&
                         const Engine& engine) {
   Plan plan;
   plan.model = std::move(model);
+  QFT_RETURN_IF_ERROR(CheckHeadDim(plan.model->config()));
   QFT_ASSIGN_OR_RETURN(plan.training, ApplyGroups(plan.model->table(), config));
   plan.train = config.mode == Mode::kTrain;
   plan.int8_states = config.states == StateKind::kInt8;

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Compares libqft with transformers on a small random model of each family that transformers saves and libqft
-opens: logits in floating arithmetic (also at the far end of the context), gradients in float64, and the
-weights after 20 steps of Lion in full precision. Needs torch and transformers. Writes
-bench/results/families.json and ends with status 1 if something is further off than it may be.
+"""Compares libqft with transformers on a small random model of each family that transformers saves and
+libqft opens: logits in floating arithmetic over the whole context, gradients in float64, the weights after
+20 steps of Lion in full precision, the logits from a GGUF file of the same model, and what transformers
+reads of the export. Needs torch and transformers, and gguf for GGUF files, which are left out without it.
+Writes bench/results/families.json and ends with status 1 if something is further off than it may be.
 
   bench/accuracy/families.py --library build/bin [--engine cuda] [--families llama-3 ...]
 """
@@ -10,6 +11,7 @@ bench/results/families.json and ends with status 1 if something is further off t
 import argparse
 import json
 import pathlib
+import subprocess
 import sys
 import tempfile
 
@@ -21,12 +23,22 @@ from compare_transformers import Table, relative_error
 from qft_ctypes import Library, Model, Session
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.append(str(ROOT / "tests/data/formats"))
+try:
+    from gguf_model import write_gguf_model
+except ImportError:
+    write_gguf_model = None
+
 VOCABULARY = 320
 COMMON = {"vocab_size": VOCABULARY, "hidden_size": 64, "intermediate_size": 96,
           "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
           "bos_token_id": 1, "eos_token_id": 2, "initializer_range": 0.15}
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
           "original_max_position_embeddings": 64, "rope_theta": 500000.0}
+THETA_1M = {"rope_type": "default", "rope_theta": 1e6}
+LONG = {"rope_parameters": THETA_1M, "num_hidden_layers": 1, "hidden_size": 16,
+        "num_attention_heads": 2, "num_key_value_heads": 1}
+# name: model_type, settings, context length
 FAMILIES = {
     "llama-1": ("llama", {"num_key_value_heads": 4, "rms_norm_eps": 1e-6}, 256),
     "llama-2": ("llama", {"rms_norm_eps": 1e-5}, 512),
@@ -42,9 +54,24 @@ FAMILIES = {
         "rope_theta": 1e4}}, 512),
     "mistral": ("mistral", {"sliding_window": 24, "rms_norm_eps": 1e-5}, 512),
     "mistral, no window": ("mistral", {"sliding_window": None, "head_dim": 32}, 512),
-    "llama, 32k positions": ("llama", {"rope_parameters": {"rope_type": "default",
-                                                           "rope_theta": 1e6},
-                                       "num_hidden_layers": 1, "hidden_size": 32}, 32768),
+    "llama, all biases": ("llama", {"attention_bias": True, "mlp_bias": True}, 256),
+    "tinyllama": ("llama", {"num_attention_heads": 8, "num_key_value_heads": 1}, 256),
+    "yi": ("llama", {"num_key_value_heads": 1, "rms_norm_eps": 1e-5,
+                     "rope_parameters": {"rope_type": "default", "rope_theta": 5e6}}, 512),
+    "qwen2": ("qwen2", {"rope_parameters": THETA_1M}, 512),
+    "qwen2, tied": ("qwen2", {"tie_word_embeddings": True, "rope_parameters": THETA_1M}, 256),
+    "qwen2, yarn": ("qwen2", {"rope_parameters": {
+        "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128,
+        "rope_theta": 1e6}}, 512),
+    "qwen2, window": ("qwen2", {"use_sliding_window": True, "max_window_layers": 0,
+                                "sliding_window": 24}, 256),
+    "qwen3": ("qwen3", {"head_dim": 32, "rope_parameters": THETA_1M}, 512),
+    "qwen3, tied, biases": ("qwen3", {"head_dim": 24, "attention_bias": True,
+                                      "tie_word_embeddings": True}, 256),
+    "llama, 32k positions": ("llama", LONG, 32768),
+    "mistral, 32k positions": ("mistral", {**LONG, "sliding_window": 4096}, 32768),
+    "qwen2, 32k positions": ("qwen2", LONG, 32768),
+    "qwen3, 32k positions": ("qwen3", {**LONG, "head_dim": 8}, 32768),
 }
 LION_STEPS, RATE, BETA1, BETA2 = 20, 1e-4, 0.9, 0.99
 
@@ -53,7 +80,9 @@ def make_model(kind, settings, positions, folder):
     config = transformers.AutoConfig.for_model(
         kind, **{**COMMON, "max_position_embeddings": positions, **settings})
     torch.manual_seed(0)
-    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    # The eager form would hold all scores of 32k positions at once.
+    model = transformers.AutoModelForCausalLM.from_config(
+        config, attn_implementation="eager" if positions < 4096 else "sdpa")
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() == 1:  # norms and biases are not left at 1 and 0
@@ -92,6 +121,29 @@ def documents_of(rows):
     return ids, targets, numpy.repeat(numpy.arange(len(rows)), [len(row) for row in rows])
 
 
+def compare_gguf(library, reference, path, tokens, expected, common, what, table):
+    if write_gguf_model is None or reference.config.rope_parameters["rope_type"] == "dynamic":
+        return
+    if getattr(reference.config, "sliding_window", None) is not None:
+        return  # GGUF files do not tell
+    write_gguf_model(reference, path)
+    session = Session(Model(library, path), mode="infer", micro_batch_tokens=len(tokens), **common)
+    table.add(what, relative_error(session.forward(tokens, VOCABULARY), expected), 1e-3)
+    session.close()
+
+
+def compare_export(program, folder, reference, what, table):
+    """transformers opens what qft writes, and each value is the model's, rounded to bf16."""
+    output = pathlib.Path(folder) / "export"
+    subprocess.run([program, "export", "--model", folder, "--output", output, "--set", "states=fp32",
+                    "--set", "arithmetic=float"], check=True, capture_output=True)
+    exported = transformers.AutoModelForCausalLM.from_pretrained(output, dtype=torch.float32)
+    parameters = dict(reference.named_parameters())
+    table.add(what, max(
+        relative_error(tensor, parameters[name].detach().to(torch.bfloat16).float())
+        for name, tensor in exported.state_dict().items() if name in parameters), 1e-9)
+
+
 def compare(library, name, arguments, table):
     kind, settings, positions = FAMILIES[name]
     random = numpy.random.default_rng(1)
@@ -101,12 +153,16 @@ def compare(library, name, arguments, table):
     with tempfile.TemporaryDirectory() as folder:
         reference = make_model(kind, settings, positions, folder)
         model = Model(library, pathlib.Path(folder))
-        far = random.integers(3, VOCABULARY, min(positions, 2048)).tolist()
+        far = random.integers(3, VOCABULARY, positions).tolist()
+        expected = reference_logits(reference, far)
         session = Session(model, mode="infer", micro_batch_tokens=len(far), **common)
         table.add(f"{name}: logits of {len(far)} tokens",
-                  relative_error(session.forward(far, VOCABULARY), reference_logits(reference, far)),
-                  1e-3)
+                  relative_error(session.forward(far, VOCABULARY), expected), 1e-3)
         session.close()
+        compare_gguf(library, reference, pathlib.Path(folder) / "model.gguf", far, expected, common,
+                     f"{name}: logits from GGUF", table)
+        compare_export(arguments.library / "qft", folder, reference, f"{name}: export, the worst tensor",
+                       table)
 
         session = Session(model, micro_batch_tokens=128, micro_batches=3, clip_norm=0, **common)
         double = type(reference)(reference.config).double()

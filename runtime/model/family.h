@@ -39,9 +39,11 @@ struct Family {
   Bias mlp_bias = Bias::kNever;             // key: mlp_bias
   bool qk_norm = false;                     // queries and keys are normed head by head
   Window window = Window::kNever;
-  // What transformers assumes where config.json says nothing.
+  // What transformers assumes where config.json lacks the key.
   double rope_theta = 10000;
-  int64_t head_dim = 0;  // 0: hidden_size / num_attention_heads
+  int64_t kv_heads = 0;        // 0: num_attention_heads
+  int64_t head_dim = 0;        // 0: hidden_size / num_attention_heads
+  int64_t sliding_window = 0;  // 0: none; of kByNumber
   bool tie_embeddings = false;
   FamilyKeys keys = {};
 };

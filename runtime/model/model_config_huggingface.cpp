@@ -226,7 +226,9 @@ StatusOr<bool> HasWindow(const json& root, const ModelConfig& config) {
       return Unsupported("sliding_window is ", Shown(*window), "; ", family.architecture,
                          " has none");
     }
-    return window != nullptr;
+    // null is no window; a file without the key has the family's.
+    const bool assumed = !root.contains("sliding_window") && family.sliding_window > 0;
+    return window != nullptr || assumed;
   }
   if (!used) return false;
   int64_t first;  // layer with a window
@@ -242,7 +244,9 @@ StatusOr<bool> HasWindow(const json& root, const ModelConfig& config) {
 Status ReadWindow(const json& root, ModelConfig* config) {
   QFT_ASSIGN_OR_RETURN(const bool has_window, HasWindow(root, *config));
   if (has_window) {
-    QFT_RETURN_IF_ERROR(ReadInteger(root, "sliding_window", std::nullopt, &config->sliding_window));
+    std::optional<int64_t> assumed;
+    if (config->family->sliding_window > 0) assumed = config->family->sliding_window;
+    QFT_RETURN_IF_ERROR(ReadInteger(root, "sliding_window", assumed, &config->sliding_window));
     if (config->sliding_window < 1) {
       return BadData("sliding_window is ", config->sliding_window);
     }
@@ -263,7 +267,11 @@ Status ReadSizes(const json& root, ModelConfig* config) {
       ReadInteger(root, "intermediate_size", std::nullopt, &config->intermediate_size));
   QFT_RETURN_IF_ERROR(ReadInteger(root, "num_hidden_layers", std::nullopt, &config->layers));
   QFT_RETURN_IF_ERROR(ReadInteger(root, "num_attention_heads", std::nullopt, &config->heads));
-  QFT_RETURN_IF_ERROR(ReadInteger(root, "num_key_value_heads", config->heads, &config->kv_heads));
+  // null says as many as there are heads; a file without the key has the family's number.
+  const bool assumed = !root.contains("num_key_value_heads") && config->family->kv_heads > 0;
+  QFT_RETURN_IF_ERROR(ReadInteger(root, "num_key_value_heads",
+                                  assumed ? config->family->kv_heads : config->heads,
+                                  &config->kv_heads));
   // Early conversions of LLaMA 1 call it so.
   const char* const longest = FindField(root, "max_position_embeddings") == nullptr &&
                                       FindField(root, "max_sequence_length") != nullptr

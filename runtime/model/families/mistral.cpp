@@ -7,6 +7,8 @@ const Family kMistral = {
     .architecture = "MistralForCausalLM",
     .model_type = "mistral",
     .window = Window::kByNumber,
+    .kv_heads = 8,
+    .sliding_window = 4096,
 };
 
 }  // namespace qft

@@ -9,6 +9,7 @@ const Family kQwen2 = {
     .gguf_architecture = "qwen2",
     .qkv_bias = Bias::kAlways,
     .window = Window::kBySwitch,
+    .kv_heads = 32,
 };
 
 }  // namespace qft

@@ -10,6 +10,7 @@ const Family kQwen3 = {
     .o_bias = Bias::kByKey,
     .qk_norm = true,
     .window = Window::kBySwitch,
+    .kv_heads = 32,
     .head_dim = 128,
 };
 

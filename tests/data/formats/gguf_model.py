@@ -1,4 +1,4 @@
-"""Writes a transformers model as a GGUF file in fp32, by the steps of llama.cpp's convert_hf_to_gguf.py."""
+"""Writes a transformers model as a GGUF file in fp32, as llama.cpp's convert_hf_to_gguf.py does."""
 
 import math
 

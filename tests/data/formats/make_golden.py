@@ -118,7 +118,8 @@ def make_tiny():
 
 
 FAMILIES = {
-    "llama3": ("llama", {"attention_bias": True, "mlp_bias": True, "head_dim": 32, "rope_parameters": {
+    "llama3": ("llama", {
+        "attention_bias": True, "mlp_bias": True, "head_dim": 32, "rope_parameters": {
         "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 32, "rope_theta": 500000.0}}),
     "qwen2": ("qwen2", {"tie_word_embeddings": True, "rope_parameters": {

@@ -453,6 +453,25 @@ TEST(Families, HeadDimensionsOfTheirOwn) {
   }
 }
 
+// What transformers assumes is the family's; null is not absent.
+TEST(Families, AbsentKeys) {
+  const auto parse = [](const Family& family, const char* key, bool null) {
+    json root = FamilyJson(family);
+    root["num_attention_heads"] = root["num_key_value_heads"] = 32;
+    root.erase(key);
+    if (null) root[key] = nullptr;
+    return Parse(root);
+  };
+  EXPECT_EQ(parse(kLlama, "num_key_value_heads", false)->kv_heads, 32);
+  EXPECT_EQ(parse(kMistral, "num_key_value_heads", false)->kv_heads, 8);
+  EXPECT_EQ(parse(kMistral, "num_key_value_heads", true)->kv_heads, 32);
+  EXPECT_EQ(parse(kMistral, "sliding_window", false)->sliding_window, 4096);
+  EXPECT_EQ(parse(kMistral, "sliding_window", true)->sliding_window, 0);
+  EXPECT_EQ(parse(kQwen2, "sliding_window", false)->sliding_window, 0);
+  EXPECT_EQ(parse(kLlama, "rope_theta", false)->rope_theta, 10000);
+  EXPECT_FALSE(parse(kQwen3, "tie_word_embeddings", false)->tie_embeddings);
+}
+
 // Each is refused, and the message names the key.
 TEST(Families, RefuseByNameWhatTheyDoNotCompute) {
   struct Case {

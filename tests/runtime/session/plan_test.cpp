@@ -32,26 +32,58 @@ std::vector<SessionConfig> Configs() {
   return configs;
 }
 
+// The tiny model with other or more keys.
+std::shared_ptr<const Model> TinyWith(const nlohmann::json& keys) {
+  auto json = nlohmann::json::parse(TinyJson(2, true));
+  json.update(keys);
+  return Model::Random(json.dump(), 1).value();
+}
+
+std::vector<std::shared_ptr<const Model>> Models() {
+  std::vector<std::shared_ptr<const Model>> models;
+  for (const int vocabulary : {64, 8200}) {
+    for (const bool tied : {false, true}) models.push_back(TinyModel(2, tied, vocabulary));
+  }
+  for (const Family* family : Families()) {
+    models.push_back(TinyWith({{"architectures", {family->architecture}},
+                               {"model_type", family->model_type},
+                               {"head_dim", 16}}));
+  }
+  models.push_back(TinyWith({{"attention_bias", true}, {"mlp_bias", true}}));
+  return models;
+}
+
 TEST(PlanTest, NullArenaCountsWhatARealOneHolds) {
   const std::unique_ptr<Engine> engine(CreateCpuEngine(1));
-  for (const int vocabulary : {64, 8200}) {
-    for (const bool tied : {false, true}) {
-      const auto model = TinyModel(2, tied, vocabulary);
-      for (const SessionConfig& config : Configs()) {
-        SCOPED_TRACE(config.ToJson());
-        const Plan plan = MakePlan(model, config, *engine).value();
-        Arena arena(engine.get());
-        AllocateSession(plan, *engine, arena);
-        ASSERT_TRUE(arena.status().ok());
-        for (int i = 0; i < kPurposes; ++i) {
-          EXPECT_EQ(plan.bytes[i], arena.bytes(static_cast<Purpose>(i)))
-              << PurposeName(static_cast<Purpose>(i));
-        }
-        EXPECT_EQ(plan.total_bytes, arena.total_bytes());
-        EXPECT_EQ(plan.total_bytes,
-                  std::accumulate(std::begin(plan.bytes), std::end(plan.bytes), int64_t{0}));
+  for (const auto& model : Models()) {
+    for (const SessionConfig& config : Configs()) {
+      SCOPED_TRACE(config.ToJson());
+      const Plan plan = MakePlan(model, config, *engine).value();
+      Arena arena(engine.get());
+      AllocateSession(plan, *engine, arena);
+      ASSERT_TRUE(arena.status().ok());
+      for (int i = 0; i < kPurposes; ++i) {
+        EXPECT_EQ(plan.bytes[i], arena.bytes(static_cast<Purpose>(i)))
+            << PurposeName(static_cast<Purpose>(i));
       }
+      EXPECT_EQ(plan.total_bytes, arena.total_bytes());
+      EXPECT_EQ(plan.total_bytes,
+                std::accumulate(std::begin(plan.bytes), std::end(plan.bytes), int64_t{0}));
     }
+  }
+}
+
+TEST(PlanTest, HeadDimensionsThatAttentionLacksAreRefused) {
+  const std::unique_ptr<Engine> engine(CreateCpuEngine(1));
+  for (const int head_dim : {8, 100, 256, 264}) {
+    const Status status =
+        MakePlan(TinyWith({{"head_dim", head_dim}}), TinyConfig(), *engine).status();
+    if (head_dim == 8 || head_dim == 256) {
+      EXPECT_TRUE(status.ok()) << status;
+      continue;
+    }
+    EXPECT_EQ(GetErrorInfo(status).code, ErrorCode::kUnsupported);
+    EXPECT_NE(status.message().find(std::to_string(head_dim)), absl::string_view::npos) << status;
   }
 }
 

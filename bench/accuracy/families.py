@@ -68,6 +68,7 @@ FAMILIES = {
     "qwen3": ("qwen3", {"head_dim": 32, "rope_parameters": THETA_1M}, 512),
     "qwen3, tied, biases": ("qwen3", {"head_dim": 24, "attention_bias": True,
                                       "tie_word_embeddings": True}, 256),
+    "smollm3": ("smollm3", {"no_rope_layer_interval": 2, "pad_token_id": None}, 512),
     "llama, 32k positions": ("llama", LONG, 32768),
     "mistral, 32k positions": ("mistral", {**LONG, "sliding_window": 4096}, 32768),
     "qwen2, 32k positions": ("qwen2", LONG, 32768),

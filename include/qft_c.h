@@ -190,7 +190,7 @@ typedef struct qft_tensor_info {
 QFT_API qft_status qft_model_load(const char* path, size_t path_length, qft_model** model,
                                   qft_error** error);
 /* A model with random weights of the shape that `config_json`, a Hugging Face config.json, tells:
- * matrices normal with deviation 0.02, norms 1. The same seed gives the same weights.
+ * matrices normal with deviation 0.02, norms 1, biases 0. The same seed gives the same weights.
  * Errors: BAD_DATA, UNSUPPORTED. Thread: any. Blocks: no. Since: 0.1. */
 QFT_API qft_status qft_model_create_random(const char* config_json, size_t config_length,
                                            uint64_t seed, qft_model** model, qft_error** error);

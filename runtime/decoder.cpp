@@ -112,7 +112,7 @@ void Decoder::Block(const Llama& llama, int block, int64_t count, const Matrix& 
   const Matrix v = RowsFrom(v_cache_[block], used_, count);
   BlockProjections(llama, block, x, activations_, heads, v);
   NormHeads(llama, block, heads, heads);
-  RotateHeads(llama, batch_.positions, heads, false);
+  RotateHeads(llama, block, batch_.positions, heads, false);
   const Matrix attention_output = rows(activations_.attention_output);
   llama.engine->AttentionDecode(llama.attention_shape(count), used_, batch_.document_start, heads.q,
                                 k_cache_[block], v_cache_[block], attention_output);

@@ -25,9 +25,9 @@ from qft_ctypes import Library, Model, Session
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.append(str(ROOT / "tests/data/formats"))
 try:
-    from gguf_model import write_gguf_model
+    import gguf_model
 except ImportError:
-    write_gguf_model = None
+    gguf_model = None
 
 VOCABULARY = 320
 COMMON = {"vocab_size": VOCABULARY, "hidden_size": 64, "intermediate_size": 96,
@@ -68,6 +68,7 @@ FAMILIES = {
     "qwen3": ("qwen3", {"head_dim": 32, "rope_parameters": THETA_1M}, 512),
     "qwen3, tied, biases": ("qwen3", {"head_dim": 24, "attention_bias": True,
                                       "tie_word_embeddings": True}, 256),
+    "smollm3": ("smollm3", {"no_rope_layer_interval": 2, "pad_token_id": None}, 512),
     "llama, 32k positions": ("llama", LONG, 32768),
     "mistral, 32k positions": ("mistral", {**LONG, "sliding_window": 4096}, 32768),
     "qwen2, 32k positions": ("qwen2", LONG, 32768),
@@ -121,12 +122,17 @@ def documents_of(rows):
     return ids, targets, numpy.repeat(numpy.arange(len(rows)), [len(row) for row in rows])
 
 
+def has_gguf_form(config):
+    """Whether a GGUF file holds all that the function depends on."""
+    return (gguf_model is not None and config.model_type in gguf_model.ARCHITECTURES
+            and config.rope_parameters["rope_type"] != "dynamic"
+            and getattr(config, "sliding_window", None) is None)
+
+
 def compare_gguf(library, reference, path, tokens, expected, common, what, table):
-    if write_gguf_model is None or reference.config.rope_parameters["rope_type"] == "dynamic":
+    if not has_gguf_form(reference.config):
         return
-    if getattr(reference.config, "sliding_window", None) is not None:
-        return  # GGUF files do not tell
-    write_gguf_model(reference, path)
+    gguf_model.write_gguf_model(reference, path)
     session = Session(Model(library, path), mode="infer", micro_batch_tokens=len(tokens), **common)
     table.add(what, relative_error(session.forward(tokens, VOCABULARY), expected), 1e-3)
     session.close()

@@ -64,9 +64,9 @@ class CpuEngine final : public Engine {
   void RmsNormBackward(const Matrix& x, const float* weight, const float* rstd, const Matrix& dy,
                        const Matrix& dx, float* dweight) override;
   void QkNormForward(const Matrix& x, const float* weight, float epsilon, int32_t head_dim,
-                       const Matrix& y, float* rstd) override;
+                     const Matrix& y, float* rstd) override;
   void QkNormBackward(const Matrix& x, const float* weight, const float* rstd, const Matrix& dy,
-                        const Matrix& dx, int32_t head_dim, float* dweight) override;
+                      const Matrix& dx, int32_t head_dim, float* dweight) override;
   void AddBias(const Matrix& y, const float* bias) override;
   void BiasBackward(const Matrix& dy, float* dbias) override;
   void Rope(const Matrix& x, const int32_t* positions, const float* inverse_frequency,

@@ -11,15 +11,15 @@ Matrix Heads(const Matrix& x, int64_t head_dim) {
 
 }  // namespace
 
-void CpuEngine::QkNormForward(const Matrix& x, const float* weight, float epsilon,
-                                int32_t head_dim, const Matrix& y, float* rstd) {
+void CpuEngine::QkNormForward(const Matrix& x, const float* weight, float epsilon, int32_t head_dim,
+                              const Matrix& y, float* rstd) {
   const Matrix rows = Heads(x, head_dim);
   RmsNormForward(rows, weight, epsilon, {y.data, nullptr, y.dtype, rows.rows, rows.cols}, rstd);
 }
 
 void CpuEngine::QkNormBackward(const Matrix& x, const float* weight, const float* rstd,
-                                 const Matrix& dy, const Matrix& dx, int32_t head_dim,
-                                 float* dweight) {
+                               const Matrix& dy, const Matrix& dx, int32_t head_dim,
+                               float* dweight) {
   NormBackward(
       {Heads(x, head_dim), weight, rstd, Heads(dy, head_dim), Heads(dx, head_dim), false, dweight});
 }

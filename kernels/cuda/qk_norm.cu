@@ -19,7 +19,7 @@ unsigned HeadBlocks(int64_t heads) {
 template <typename TX, typename TY>
 __global__ void __launch_bounds__(kHeadThreads)
     QkNormForwardKernel(const TX* x, const float* weight, float epsilon, int64_t heads, int dim,
-                          TY* y, float* rstd) {
+                        TY* y, float* rstd) {
   const int64_t head = HeadOfWarp();
   if (head >= heads) return;
   const int lane = threadIdx.x % 32;
@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(kHeadThreads)
 template <typename TX, typename TY, typename TD>
 __global__ void __launch_bounds__(kHeadThreads)
     QkNormBackwardKernel(const TX* x, const float* weight, const float* rstd, const TY* dy,
-                           int64_t heads, int dim, TD* dx) {
+                         int64_t heads, int dim, TD* dx) {
   const int64_t head = HeadOfWarp();
   if (head >= heads) return;
   const int lane = threadIdx.x % 32;
@@ -73,7 +73,7 @@ struct WeightGradient {
 }  // namespace
 
 void CudaEngine::QkNormForward(const Matrix& x, const float* weight, float epsilon,
-                                 int32_t head_dim, const Matrix& y, float* rstd) {
+                               int32_t head_dim, const Matrix& y, float* rstd) {
   if (x.rows == 0) return;
   const int64_t heads = x.rows * x.cols / head_dim;
   WithElements(x, [&](auto* x_data) {
@@ -87,8 +87,8 @@ void CudaEngine::QkNormForward(const Matrix& x, const float* weight, float epsil
 
 // The weight's gradient first: dx may take dy's place.
 void CudaEngine::QkNormBackward(const Matrix& x, const float* weight, const float* rstd,
-                                  const Matrix& dy, const Matrix& dx, int32_t head_dim,
-                                  float* dweight) {
+                                const Matrix& dy, const Matrix& dx, int32_t head_dim,
+                                float* dweight) {
   if (x.rows == 0) return;
   const int64_t heads = x.rows * x.cols / head_dim;
   float* partial = nullptr;

@@ -63,8 +63,10 @@ void NormHeads(const Llama& llama, int block, const AttentionHeads& heads,
                               workspace.k_rstd);
 }
 
-void RotateHeads(const Llama& llama, const int32_t* positions, const AttentionHeads& heads,
-                 bool inverse) {
+void RotateHeads(const Llama& llama, int block, const int32_t* positions,
+                 const AttentionHeads& heads, bool inverse) {
+  const std::vector<int64_t>& unrotated = llama.config->unrotated_layers;
+  if (std::binary_search(unrotated.begin(), unrotated.end(), block)) return;
   const AttentionShape shape = llama.attention_shape(heads.q.rows);
   const float* frequency = llama.workspace->inverse_frequency;
   llama.engine->Rope(heads.q, positions, frequency, shape.heads, shape.head_dim, inverse);
@@ -80,7 +82,7 @@ void BlockForward(const Llama& llama, int block, const MicroBatch& batch, const 
   BlockProjections(llama, block, x_in, activations, projected, v);
   const AttentionHeads heads = AttendedHeads(llama, activations, tokens);
   NormHeads(llama, block, projected, heads);
-  RotateHeads(llama, batch.positions, heads, false);
+  RotateHeads(llama, block, batch.positions, heads, false);
   llama.engine->AttentionForward(llama.attention_shape(tokens), batch.document_start, heads.q,
                                  heads.k, v, FirstRows(activations.attention_output, tokens),
                                  activations.log_sum_exp);

@@ -63,7 +63,7 @@ class BlockBackwardPass {
     engine_.AttentionBackward(llama_.attention_shape(batch_.tokens), batch_.document_start, heads.q,
                               heads.k, Rows(activations_.v), output, activations_.log_sum_exp,
                               d_output, gradient.q, gradient.k, dv, workspace_.attention_scratch);
-    RotateHeads(llama_, batch_.positions, gradient, true);
+    RotateHeads(llama_, block_, batch_.positions, gradient, true);
     if (llama_.config->qk_norm) {
       QkNorm(activations_.q, w_.q_norm, workspace_.q_rstd, gradient.q);
       QkNorm(activations_.k, w_.k_norm, workspace_.k_rstd, gradient.k);
@@ -85,7 +85,7 @@ class BlockBackwardPass {
     const AttentionHeads heads = AttendedHeads(llama_, activations_, batch_.tokens);
     if (llama_.config->qk_norm) {
       NormHeads(llama_, block_, {Rows(activations_.q), Rows(activations_.k)}, heads);
-      RotateHeads(llama_, batch_.positions, heads, false);
+      RotateHeads(llama_, block_, batch_.positions, heads, false);
     }
     return heads;
   }

@@ -52,6 +52,7 @@ extern const Family kLlama;
 extern const Family kMistral;
 extern const Family kQwen2;
 extern const Family kQwen3;
+extern const Family kSmolLm3;
 
 std::span<const Family* const> Families();
 

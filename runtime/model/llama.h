@@ -81,9 +81,9 @@ void BlockProjections(const Llama& llama, int block, const Matrix& x_in,
 // Norms each head by itself where the family does, else nothing; `normed` may be `heads`.
 void NormHeads(const Llama& llama, int block, const AttentionHeads& heads,
                const AttentionHeads& normed);
-// Rotary embeddings in place; inverse rotates back (the gradient).
-void RotateHeads(const Llama& llama, const int32_t* positions, const AttentionHeads& heads,
-                 bool inverse);
+// Rotary embeddings in place, where the layer has them; inverse rotates back (the gradient).
+void RotateHeads(const Llama& llama, int block, const int32_t* positions,
+                 const AttentionHeads& heads, bool inverse);
 
 // x_out = block(x_in); activations receive what backward needs. x_out may not be x_in.
 void BlockForward(const Llama& llama, int block, const MicroBatch& batch, const Matrix& x_in,

@@ -31,8 +31,9 @@ struct ModelConfig {
   int64_t sliding_window = 0;  // most tokens that a token sees, itself included; 0: its whole past
   bool qkv_bias = false;
   bool o_bias = false;
-  bool mlp_bias = false;  // of gate, up and down
-  bool qk_norm = false;   // queries and keys are normed head by head
+  bool mlp_bias = false;                  // of gate, up and down
+  bool qk_norm = false;                   // queries and keys are normed head by head
+  std::vector<int64_t> unrotated_layers;  // without rotary embeddings; ascending
   bool tie_embeddings = false;
   std::optional<int64_t> bos_token;
   std::vector<int64_t> eos_tokens;

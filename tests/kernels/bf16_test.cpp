@@ -464,7 +464,7 @@ TEST(Bf16, BiasesAndQkNorms) {
           engine.BiasBackward(gradient.matrix(), db.data());
           engine.QkNormForward(in.matrix(), w.data(), 1e-6f, dim, out.matrix(), rstd.data());
           engine.QkNormBackward(in.matrix(), w.data(), rstd.data(), gradient.matrix(),
-                                  gradient.matrix(), dim, dw.data());
+                                gradient.matrix(), dim, dw.data());
           return Results{sum.Read(),  db.Read(),       out.Read(),
                          rstd.Read(), gradient.Read(), dw.Read()};
         },

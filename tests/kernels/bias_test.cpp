@@ -21,7 +21,9 @@ TEST(Bias, IsAddedToEveryRow) {
 }
 
 TEST(Bias, BackwardAddsTheSumsOfColumns) {
-  for (const auto& [rows, cols] : kSizes) {
+  for (const auto& size : kSizes) {
+    // No structured binding: clang before 16 lets no lambda capture one.
+    const int64_t rows = size.first, cols = size.second;
     const Floats dy = RandomFloats(static_cast<size_t>(rows * cols), 3);
     const Floats before = RandomFloats(static_cast<size_t>(cols), 4);
     Doubles expected = ToDoubles(before);

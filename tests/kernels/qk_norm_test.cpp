@@ -79,7 +79,7 @@ std::vector<Floats> Forward(Engine* engine, const Problem& p, bool in_place) {
   EngineArray<float> y(engine, p.x.size()), rstd(engine, static_cast<size_t>(p.rows()));
   const EngineArray<float>& out = in_place ? x : y;
   engine->QkNormForward(x.AsMatrix(p.tokens), weight.data(), kEpsilon, p.dim,
-                          out.AsMatrix(p.tokens), rstd.data());
+                        out.AsMatrix(p.tokens), rstd.data());
   return {out.Download(), rstd.Download()};
 }
 
@@ -90,7 +90,7 @@ std::vector<Floats> Backward(Engine* engine, const Problem& p, bool in_place, bo
   EngineArray<float> dy(engine, p.dy), dx(engine, p.dy.size()), dweight(engine, p.dweight);
   const EngineArray<float>& out = in_place ? dy : dx;
   engine->QkNormBackward(x.AsMatrix(p.tokens), weight.data(), rstd.data(), dy.AsMatrix(p.tokens),
-                           out.AsMatrix(p.tokens), p.dim, wants_weight ? dweight.data() : nullptr);
+                         out.AsMatrix(p.tokens), p.dim, wants_weight ? dweight.data() : nullptr);
   return {out.Download(), dweight.Download()};
 }
 

@@ -84,8 +84,8 @@ TEST(PlainGradientTest, GroupedHeadsAndThreeLayers) {
   ExpectExactGradients(shape, {{"recompute", "always"}}, {RandomBatch(96, {11, 10}, 4)});
 }
 
-TEST(PlainGradientTest, BiasesAndQkNorms) {
-  for (LlamaShape shape : {Qwen2Shape(), Qwen3Shape(), BiasedShape()}) {
+TEST(PlainGradientTest, Families) {
+  for (LlamaShape shape : {Qwen2Shape(), Qwen3Shape(), SmolLm3Shape(), BiasedShape()}) {
     shape.vocabulary = 64;
     for (const Settings& settings : {Settings(), Settings{{"accumulation", "horizontal"}},
                                      Settings{{"recompute", "always"}}}) {

@@ -100,7 +100,8 @@ Vector ReferenceLlama::Heads(const Vector& input, int layer, char which, size_t 
   if (shape_.family == "qwen3") {
     x = RmsNorm(x, LayerWeight(layer, part + "_norm"), shape_.epsilon, tokens * heads);
   }
-  Rotate(x, tokens, heads, static_cast<size_t>(shape_.head_dim), shape_.rope_theta);
+  const bool rotates = shape_.family != "smollm3" || layer != 1;
+  if (rotates) Rotate(x, tokens, heads, static_cast<size_t>(shape_.head_dim), shape_.rope_theta);
   return x;
 }
 

@@ -1,5 +1,5 @@
-// A forward pass of LLaMA, Qwen2 and Qwen3 in float64, written for these tests from the model's
-// definition. It shares no code with the library. Gradients come from central differences.
+// A forward pass of LLaMA, Qwen2, Qwen3 and SmolLM3 in float64, written for these tests from the
+// model's definition. It shares no code with the library. Gradients come from central differences.
 #pragma once
 
 #include <map>

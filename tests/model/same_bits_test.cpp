@@ -68,7 +68,8 @@ LlamaShape Wide() {
 }
 
 std::vector<LlamaShape> Shapes() {
-  return {LlamaShape(), Tied(), TwoChunks(), Wide(), Qwen2Shape(), Qwen3Shape(), BiasedShape()};
+  return {LlamaShape(), Tied(),       TwoChunks(),   Wide(),
+          Qwen2Shape(), Qwen3Shape(), BiasedShape(), SmolLm3Shape()};
 }
 
 class SameBitsTest : public testing::TestWithParam<size_t> {

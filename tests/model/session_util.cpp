@@ -107,8 +107,10 @@ qft_step_result EmptyResult() {
 }  // namespace
 
 std::string LlamaShape::Json() const {
-  const std::map<std::string, std::string> architectures = {
-      {"llama", "LlamaForCausalLM"}, {"qwen2", "Qwen2ForCausalLM"}, {"qwen3", "Qwen3ForCausalLM"}};
+  const std::map<std::string, std::string> architectures = {{"llama", "LlamaForCausalLM"},
+                                                            {"qwen2", "Qwen2ForCausalLM"},
+                                                            {"qwen3", "Qwen3ForCausalLM"},
+                                                            {"smollm3", "SmolLM3ForCausalLM"}};
   const auto boolean = [](bool value) { return value ? "true" : "false"; };
   std::ostringstream json;
   json << R"({"architectures":[")" << architectures.at(family) << R"("],"model_type":")" << family
@@ -118,7 +120,8 @@ std::string LlamaShape::Json() const {
        << R"(,"num_key_value_heads":)" << kv_heads << R"(,"head_dim":)" << head_dim
        << R"(,"rms_norm_eps":)" << epsilon << R"(,"rope_theta":)" << rope_theta
        << R"(,"attention_bias":)" << boolean(attention_bias) << R"(,"mlp_bias":)"
-       << boolean(mlp_bias) << R"(,"tie_word_embeddings":)" << boolean(tied) << "}";
+       << boolean(mlp_bias) << (family == "smollm3" ? R"(,"no_rope_layers":[1,0])" : "")
+       << R"(,"tie_word_embeddings":)" << boolean(tied) << "}";
   return json.str();
 }
 
@@ -137,6 +140,13 @@ LlamaShape Qwen3Shape() {
   shape.heads = 3;
   shape.kv_heads = 1;
   shape.epsilon = 1e-6;
+  return shape;
+}
+
+LlamaShape SmolLm3Shape() {
+  LlamaShape shape;
+  shape.family = "smollm3";
+  shape.tied = true;
   return shape;
 }
 

@@ -25,9 +25,10 @@ struct LlamaShape {
   std::string Json() const;
 };
 
-// Small models of the families that have tensors which LLaMA lacks.
+// Small models of the families that compute what LLaMA does not.
 LlamaShape Qwen2Shape();
 LlamaShape Qwen3Shape();
+LlamaShape SmolLm3Shape();  // its second layer does not rotate
 // LLaMA with every bias that a configuration may ask for.
 LlamaShape BiasedShape();
 

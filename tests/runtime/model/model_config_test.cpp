@@ -453,6 +453,27 @@ TEST(Families, HeadDimensionsOfTheirOwn) {
   }
 }
 
+TEST(Families, SmolLm3LeavesLayersUnrotated) {
+  struct Case {
+    json keys;
+    std::vector<int64_t> unrotated;
+  };
+  const Case cases[] = {{json::object(), {3}},
+                        {{{"no_rope_layer_interval", 2}}, {1, 3}},
+                        {{{"no_rope_layers", {0, 1, 1, 0, 1}}}, {0, 3}},
+                        {{{"no_rope_layers", {1, 1, 1, 1, 1}}}, {}}};
+  for (const Case& c : cases) {
+    json keys = c.keys;
+    keys["num_hidden_layers"] = 5;
+    const auto config = ParseAs(kSmolLm3, keys);
+    ASSERT_TRUE(config.ok()) << config.status();
+    EXPECT_EQ(config->unrotated_layers, c.unrotated) << keys;
+    const auto again = ParseHuggingFaceConfig(ToHuggingFaceJson(*config, "bfloat16"), "c");
+    ASSERT_TRUE(again.ok()) << again.status();
+    EXPECT_TRUE(*again == *config) << keys;
+  }
+}
+
 // What transformers assumes is the family's; null is not absent.
 TEST(Families, AbsentKeys) {
   const auto parse = [](const Family& family, const char* key, bool null) {
@@ -509,6 +530,11 @@ TEST(Families, RefuseByNameWhatTheyDoNotCompute) {
       {&kQwen2, "rope_scaling", {{"rope_type", "su"}, {"factor", 2}}, kUnsupported},
       {&kQwen2, "rope_scaling", {{"mrope_section", {16, 24, 24}}}, kUnsupported},
       {&kQwen3, "mlp_bias", true, kUnsupported},
+      {&kSmolLm3, "no_rope_layers", {1}, kBadData},
+      {&kSmolLm3, "no_rope_layers", {1, 2}, kBadData},
+      {&kSmolLm3, "no_rope_layers", "all", kBadData},
+      {&kSmolLm3, "no_rope_layer_interval", 0, kBadData},
+      {&kSmolLm3, "use_sliding_window", true, kUnsupported},
       {&kQwen3, "head_dim", 33, kBadData},
       {&kQwen3, "head_dim", 0, kBadData},
       {&kQwen3, "num_key_value_heads", 3, kBadData},

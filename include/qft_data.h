@@ -13,10 +13,11 @@ extern "C" {
 
 /* ---- tokenizer -------------------------------------------------------------------------------- */
 
-/* Byte-level BPE. Immutable: may be used by several threads at once. */
+/* BPE or SentencePiece. Immutable: may be used by several threads at once. */
 typedef struct qft_tokenizer qft_tokenizer;
 
-/* path: a tokenizer.json, a folder that holds one, or a GGUF file.
+/* path: a tokenizer.json, a SentencePiece model (with ".model" in its name), a folder that holds one of
+ * them (tokenizer.json before tokenizer.model), or a GGUF file.
  * Errors: FILE_NOT_FOUND, BAD_DATA, UNSUPPORTED (names what), IO. Thread: any. Blocks: for the read.
  * Since: 0.1. */
 QFT_API qft_status qft_tokenizer_load(const char* path, size_t path_length,
@@ -35,6 +36,14 @@ QFT_API qft_status qft_tokenizer_encode(const qft_tokenizer* tokenizer, const ch
 QFT_API qft_status qft_tokenizer_decode(const qft_tokenizer* tokenizer, const int32_t* ids,
                                         size_t count, int32_t skip_special, char* buffer,
                                         size_t capacity, size_t* needed, qft_error** error);
+/* The ids that the model expects before a text, its beginning-of-text token; encode does not add them.
+ * ids [out, capacity] may be NULL with capacity 0; needed [out] counts all. Thread: any. Blocks: no.
+ * Since: 0.1. */
+QFT_API qft_status qft_tokenizer_get_prefix(const qft_tokenizer* tokenizer, int32_t* ids,
+                                            size_t capacity, size_t* needed, qft_error** error);
+/* The same for those after a text. Thread: any. Blocks: no. Since: 0.1. */
+QFT_API qft_status qft_tokenizer_get_suffix(const qft_tokenizer* tokenizer, int32_t* ids,
+                                            size_t capacity, size_t* needed, qft_error** error);
 /* size [out]: largest id + 1. Thread: any. Blocks: no. Since: 0.1. */
 QFT_API qft_status qft_tokenizer_get_size(const qft_tokenizer* tokenizer, int64_t* size,
                                           qft_error** error);
@@ -55,13 +64,14 @@ QFT_API qft_status qft_tokenizer_get_end(const qft_tokenizer* tokenizer, int32_t
  *                      after Alpaca's standard prompt
  *   messages           {"messages": [{"role", "content", "reasoning_content" (may be missing)}]}
  *   sharegpt           {"conversations": [{"from", "value"}]}
- * The tokens of a document are those of its text, or of prompt and completion each for itself, and
- * the end token, which is learnt. Special tokens written in the prompt of prompt-completion are
- * recognised; in other texts they are plain text. A conversation is what the chat template makes of
- * it, tokenised as a whole: special tokens are recognised wherever they stand, as by transformers.
- * What the assistant says is learnt, with the token that ends its turn.
+ * The tokens of a document are the tokenizer's prefix (unless the prompt begins with it), those of its
+ * text, or of prompt and completion each for itself, and the end token, which is learnt. Special
+ * tokens written in the prompt of prompt-completion are recognised; in other texts they are plain
+ * text. A conversation is what the chat template makes of it and no more, tokenised as a whole:
+ * special tokens are recognised wherever they stand, as by transformers. What the assistant says is
+ * learnt, with the token that ends its turn.
  * What is longer than sequence_tokens loses what precedes its first learnt token from the beginning
- * (all but one token), then its end.
+ * (all but the prefix, where it begins with that, or one token), then its end.
  *
  * A file of tokens, all numbers little endian and without padding: 8 bytes "QFTTOKEN"; uint32
  * version, 1; uint32 bytes of a token, 2 or 4; uint32 1 if there is a mask, else 0; uint32 0; uint64
@@ -219,7 +229,7 @@ typedef struct qft_chat_options {
 } qft_chat_options;
 
 /* The text of a conversation, up to where the assistant's next turn begins, copied into buffer: a
- * prompt for qft_generate. count: 1 .. 65536.
+ * prompt for qft_generate with prompt_is_whole. count: 1 .. 65536.
  * Errors: BAD_DATA (roles, or an order of them, that the template does not have; no beginning or end
  * token), UNSUPPORTED (an unknown chat template, or none), OUT_OF_RANGE, STRUCT_SIZE. Thread: any.
  * Blocks: no. Since: 0.1. */
@@ -242,15 +252,18 @@ typedef struct qft_generate_options {
   uint64_t seed;
   const int32_t* stop_ids; /* tokens that end the answer, beside the end token; not borrowed */
   int64_t stop_count;      /* 0 .. 1024 */
+  int32_t prompt_is_whole; /* non-zero: nothing is put before it; for what qft_chat_render gives */
+  int32_t reserved;
 } qft_generate_options;
 
 /* A piece of the answer, whole UTF-8 characters. Non-zero stops. Called on the calling thread. */
 typedef int32_t (*qft_text_callback)(void* user, const char* text, size_t length);
 
 /* Continues `prompt` until the end token, one of stop_ids or maximum_tokens. The answer is copied into
- * buffer (may be NULL with capacity 0) and, if callback is not NULL, handed out piece by piece.
- * Special tokens in the prompt are recognised. Errors: as qft_decoder_feed; CANCELLED. Thread: one.
- * Blocks: for the work. Since: 0.1. */
+ * buffer (may be NULL with capacity 0) and, if callback is not NULL, handed out piece by piece; it is
+ * what follows the prompt in the text of both. Special tokens in the prompt are recognised, and the
+ * tokenizer's prefix comes before it unless it begins with it or prompt_is_whole.
+ * Errors: as qft_decoder_feed; CANCELLED. Thread: one. Blocks: for the work. Since: 0.1. */
 QFT_API qft_status qft_generate(qft_session* session, const qft_tokenizer* tokenizer,
                                 const char* prompt, size_t prompt_length,
                                 const qft_generate_options* options, qft_text_callback callback,

@@ -13,7 +13,7 @@ root=$(mktemp -d)
 mkdir -p "$out"
 tar xJf "$archive" -C "$root" --strip-components=1
 libraries=$(ls -d /usr/local/cuda/lib64 /usr/local/cuda/targets/*/lib 2>/dev/null | paste -sd:)
-export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+export LD_LIBRARY_PATH=$libraries:/usr/local/cuda/extras/CUPTI/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 programs=$root/libexec/qft
 
 nvidia-smi --query-gpu=name,driver_version,memory.used --format=csv,noheader
@@ -34,28 +34,31 @@ run_tests() {
 run_sanitizer() {
   local tool test
   for tool in memcheck racecheck initcheck synccheck; do
-    for test in "$programs"/kernels_*_test; do
-      timeout 200 compute-sanitizer --tool "$tool" --error-exitcode 9 "$test" \
-        >"$out/$tool.$(basename "$test").txt" 2>&1
-      echo "$tool $(basename "$test"): $?"
-    done
-  done
+    for test in "$programs"/kernels_*_test; do echo "$tool $test $out"; done
+  done | xargs -P "$(nproc)" -L 1 bash -c 'timeout 400 compute-sanitizer --tool "$0" --error-exitcode 9 "$1" \
+    >"$2/$0.$(basename "$1").txt" 2>&1; echo "$0 $(basename "$1"): $?"' | sort
 }
 
-# What the README and docs/benchmarks.md quote.
+# Each line: a name and the options of qft bench. docs/benchmarks.md quotes what this prints.
 run_speed() {
-  local bench=("$root/bin/qft" bench --model llama-2-7b --seq 2048 --json --set engine=cuda)
-  local name
+  local name options
   while read -r name options; do
     # shellcheck disable=SC2086  # several options
-    timeout 150 "${bench[@]}" $options >"$out/bench_$name.json" 2>"$out/bench_$name.err"
-    echo "$name: $? $(tr -d '\n ' <"$out/bench_$name.json" | cut -c1-700)"
-    tail -n 1 "$out/bench_$name.err"
+    QFT_KERNEL_TIMES=$out/kernels_$name.txt CUDA_INJECTION64_PATH=$programs/libqft_kernel_times.so \
+      timeout 150 "$root/bin/qft" bench --seq 2048 --json --set engine=cuda $options \
+      >"$out/bench_$name.json" 2>"$out/bench_$name.err"
+    echo "$name: $?"
+    grep -E '"(tokens_per_second|peak_device_bytes|(recomputed|regated|renewed)_blocks|share_of_limit)"' \
+      "$out/bench_$name.json" || tail -n 1 "$out/bench_$name.err"
   done <<'EOF'
-fused_2x2048_30G --batch 2 --steps 5 --gradients fused --device-memory-limit 30G
-fused_4x2048_42G --batch 4 --steps 5 --gradients fused --device-memory-limit 42G
-fused_1x2048_17G --batch 1 --steps 5 --gradients fused --device-memory-limit 17G --set residual_bits=0
-stack_65536_30G --batch 2 --micro-batches 16 --steps 1 --gradients stack --device-memory-limit 30G --set residual_bits=0
+fused_4x2048 --model llama-2-7b --batch 4 --steps 4 --gradients fused
+fused_4x2048_42G --model llama-2-7b --batch 4 --steps 4 --gradients fused --device-memory-limit 42G
+fused_4x2048_42G_no_plane --model llama-2-7b --batch 4 --steps 4 --gradients fused --device-memory-limit 42G --set residual_bits=0
+fused_3x2048_30G --model llama-2-7b --batch 3 --steps 4 --gradients fused --device-memory-limit 30G
+fused_3x2048_30G_no_plane --model llama-2-7b --batch 3 --steps 4 --gradients fused --device-memory-limit 30G --set residual_bits=0
+fused_1x2048_17G_no_plane --model llama-2-7b --batch 1 --steps 4 --gradients fused --device-memory-limit 17G --set residual_bits=0
+stack_65536_30G_no_plane --model llama-2-7b --batch 2 --micro-batches 16 --steps 1 --gradients stack --device-memory-limit 30G --set residual_bits=0 --set accumulation=horizontal
+13b_stack_48G_no_plane --model llama-2-13b --batch 1 --steps 2 --gradients stack --device-memory-limit 48G --set residual_bits=0
 EOF
 }
 

@@ -14,8 +14,16 @@ say() { printf '\n== %s\n' "$*"; }
 
 say "Packages and build"
 "$root/scripts/install_packages.sh"
-cmake -S "$root" -B "$root/build" -G Ninja -DCMAKE_BUILD_TYPE=Release >/dev/null
+options=()
+if command -v nvidia-smi >/dev/null; then options+=(-DQFT_CUDA_ARCHITECTURES=native); fi
+cmake -S "$root" -B "$root/build" -G Ninja -DCMAKE_BUILD_TYPE=Release "${options[@]}" >/dev/null
 cmake --build "$root/build" --target qft_cli
+engine=cpu
+if command -v nvidia-smi >/dev/null; then
+  cmake --build "$root/build" --target qft_cuda || true # without the CUDA toolkit there is no such target
+  if "$root/build/bin/qft" doctor | grep -q '^ok *cuda engine'; then engine=cuda; fi
+fi
+echo "engine: $engine"
 
 say "Model and data"
 mkdir -p "$cache"
@@ -35,7 +43,7 @@ rm -rf "$run"
   --model "$model" --data "$data" --output "$run" --export "$run/export" \
   --epochs 1 --micro-batch-tokens 512 --micro-batches 1 --sequence 512 \
   --learning-rate "$rate" --schedule cosine --held-out 0.04 --held-out-limit 160 --save-every 0 \
-  --keep 1 --max-minutes "$most_minutes" \
+  --keep 1 --max-minutes "$most_minutes" --set engine="$engine" \
   --sample $'Question: What does the noun "keel" mean?\nAnswer:' \
   --sample $'Question: What does the verb "wander" mean?\nAnswer:'
 

@@ -116,12 +116,22 @@ class Chat : public Command {
                     &options);
   }
 
+  // What the conversation keeps of an answer: not the space before it that the template writes.
+  std::string Content(const std::string& prompt, const std::string& answer) {
+    if (!answer.starts_with(' ')) return answer;
+    turns_.push_back({"assistant", answer.substr(1)});
+    const bool is_written = Prompt().starts_with(prompt + answer);
+    turns_.pop_back();
+    return is_written ? answer.substr(1) : answer;
+  }
+
   void Answer(const std::string& line, int32_t end) {
     turns_.push_back({"user", line});
     const std::string prompt = Prompt();
     qft_generate_options options = ToLibrary(generation_);
     options.stop_ids = &end;
     options.stop_count = 1;
+    options.prompt_is_whole = 1;
     options.seed += turns_.size();  // else equal turns would have equal luck
     std::string answer;
     std::string message;
@@ -133,7 +143,7 @@ class Chat : public Command {
     printf("\n");
     fflush(stdout);
     if (status != QFT_OK && !Interrupted()) throw Failure(message);
-    turns_.push_back({"assistant", answer});
+    turns_.push_back({"assistant", Content(prompt, answer)});
   }
 
   OptionTable table_;

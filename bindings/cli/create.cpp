@@ -24,7 +24,7 @@ class Create : public Command {
         table_(app_) {
     table_.Add("Model", "config", config_, "Hugging Face config.json with the model's shape")
         ->required();
-    table_.Add("Model", "tokenizer", tokenizer_, "tokenizer.json, or what holds one");
+    table_.Add("Model", "tokenizer", tokenizer_, "tokenizer.json or .model, or what holds one");
     table_.Add("Model", "seed", seed_, "Seed of the weights")->check(CLI::NonNegativeNumber);
     table_.Add("Output", "output", output_, "Folder to write, new or empty")->required();
     app_->footer(kExample);

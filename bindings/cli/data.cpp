@@ -46,6 +46,15 @@ int64_t LearntTokens(const qft_document& document) {
   return count;
 }
 
+// How far `text` begins as `before` does, in whole characters.
+size_t CommonBytes(const std::string& before, const std::string& text) {
+  const size_t most = std::min(before.size(), text.size());
+  size_t common = 0;
+  while (common < most && before[common] == text[common]) ++common;
+  while (common > 0 && common < text.size() && (text[common] & 0xC0) == 0x80) --common;
+  return common;
+}
+
 // Control characters other than tabs and line ends would steer the terminal.
 std::string Printable(const std::string& text) {
   std::string result;
@@ -123,16 +132,19 @@ class Data : public Command {
     return files;
   }
 
-  // Runs of tokens that are learnt or not. A character whose tokens are of two runs is lost.
+  // Runs of tokens that are learnt or not, as they are in the text of all: alone, one of
+  // SentencePiece's would lose its first space. A character whose tokens are of two runs is broken
+  // in the first.
   std::vector<Piece> Pieces(const qft_document& document) const {
     std::vector<Piece> pieces;
+    std::string before;
     for (int64_t begin = 0; begin < document.tokens;) {
       int64_t end = begin + 1;
       while (end < document.tokens && document.learnt[end] == document.learnt[begin]) ++end;
-      const int32_t* ids = document.token_ids + begin;
-      pieces.push_back({CopyText(qft_tokenizer_decode, tokenizer_.get(), ids,
-                                 static_cast<size_t>(end - begin), int32_t{0}),
-                        document.learnt[begin] != 0});
+      std::string text = CopyText(qft_tokenizer_decode, tokenizer_.get(), document.token_ids,
+                                  static_cast<size_t>(end), int32_t{0});
+      pieces.push_back({text.substr(CommonBytes(before, text)), document.learnt[begin] != 0});
+      before = std::move(text);
       begin = end;
     }
     return pieces;

@@ -69,6 +69,7 @@ struct Ring {
   __device__ void WaitUntilEmpty() const { WaitBarrier(Empty(), phase ^ 1); }
   // A warp has read the stage.
   __device__ void Leave() const {
+    __syncwarp();
     if (Lane() == 0) Arrive(Empty());
   }
 };

@@ -44,6 +44,8 @@ static void nulls(void) {
   batch.struct_size = sizeof(batch);
   EXPECT_NULL_REFUSED(qft_tokenizer_encode(NULL, TEXT("a"), 0, &id, 1, &needed, &error));
   EXPECT_NULL_REFUSED(qft_tokenizer_decode(NULL, &id, 1, 0, NULL, 0, &needed, &error));
+  EXPECT_NULL_REFUSED(qft_tokenizer_get_prefix(NULL, &id, 1, &needed, &error));
+  EXPECT_NULL_REFUSED(qft_tokenizer_get_suffix(NULL, &id, 1, &needed, &error));
   EXPECT_NULL_REFUSED(qft_tokenizer_get_size(NULL, &size, &error));
   EXPECT_NULL_REFUSED(qft_tokenizer_find(NULL, TEXT("a"), &id, &error));
   EXPECT_NULL_REFUSED(qft_tokenizer_get_end(NULL, &id, &error));

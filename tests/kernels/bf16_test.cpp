@@ -303,6 +303,43 @@ TEST(Bf16, Attention) {
   }
 }
 
+// Its probability is 1 whatever the scores are: out is v and dv is dout to the bit, and nothing
+// comes of its score.
+TEST(Bf16, ATokenThatSeesItselfAlone) {
+  const EnginePointer gpu = CreateVariant("cuda", 1);
+  if (gpu == nullptr) GTEST_SKIP() << "no GPU";
+  for (const int32_t dim : {64, 128}) {
+    constexpr int64_t kTokens = 293;
+    const AttentionCase c = {{kTokens}, 2, 2, dim, 1};
+    const AttentionShape shape = Shape(c, kTokens);
+    const std::vector<int32_t> start = Starts(c);
+    const auto random = [&](uint64_t seed) {
+      return Rounded(TestRandom(seed).Floats(kTokens * 2 * dim, 2.0f));
+    };
+    const std::vector<float> q = random(1), k = random(2), v = random(3), dout = random(4);
+    const TestMatrix mq(*gpu, kTokens, q), mk(*gpu, kTokens, k), mv(*gpu, kTokens, v);
+    const TestMatrix mdout(*gpu, kTokens, dout), out(*gpu, kTokens, q);
+    const TestMatrix dq(*gpu, kTokens, q), dk(*gpu, kTokens, k), dv(*gpu, kTokens, v);
+    const EngineArray<int32_t> starts(*gpu, start);
+    const EngineArray<float> log_sum(*gpu, kTokens * 2);
+    const EngineArray<char> scratch(*gpu,
+                                    static_cast<int64_t>(gpu->AttentionBackwardScratch(shape)));
+    gpu->AttentionForward(shape, starts.data(), mq.matrix(), mk.matrix(), mv.matrix(), out.matrix(),
+                          log_sum.data());
+    gpu->AttentionBackward(shape, starts.data(), mq.matrix(), mk.matrix(), mv.matrix(),
+                           out.matrix(), log_sum.data(), mdout.matrix(), dq.matrix(), dk.matrix(),
+                           dv.matrix(), scratch.data());
+    EXPECT_EQ(out.Read(), v) << dim;
+    EXPECT_EQ(dv.Read(), dout) << dim;
+    for (const TestMatrix* gradient : {&dq, &dk}) {
+      double largest = 0;
+      for (const float value : gradient->Read())
+        largest = std::max(largest, std::fabs(double{value}));
+      EXPECT_LT(largest, 1e-4) << dim;
+    }
+  }
+}
+
 // A cache that is longer than what is valid: the rest must not be read.
 TEST(Bf16, AttentionOverACache) {
   constexpr int64_t kPast = 230, kBehind = 20;

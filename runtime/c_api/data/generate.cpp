@@ -5,7 +5,7 @@
 #include "runtime/c_api/data/objects.h"
 #include "runtime/c_api/struct_size.h"
 #include "runtime/data/text/sampler.h"
-#include "runtime/data/text/unicode.h"
+#include "runtime/data/text/tokenizer.h"
 
 using qft::CallCore;
 using qft::Status;
@@ -81,6 +81,7 @@ class Answer {
 struct Limits {
   int64_t maximum_tokens = 0;
   std::vector<int32_t> stop_ids;
+  bool prompt_is_whole = false;
   qft::SamplerOptions sampler;
 };
 
@@ -102,6 +103,7 @@ StatusOr<Limits> LimitsOf(const qft_generate_options* options) {
     QFT_RETURN_IF_ERROR(qft::RequireNotNull("stop_ids", in.stop_ids));
     limits.stop_ids.assign(in.stop_ids, in.stop_ids + in.stop_count);
   }
+  limits.prompt_is_whole = in.prompt_is_whole != 0;
   limits.sampler = {in.temperature, in.top_k, in.top_p, in.seed};
   QFT_RETURN_IF_ERROR(qft::CheckSamplerOptions(limits.sampler));
   return limits;
@@ -111,7 +113,7 @@ StatusOr<Limits> LimitsOf(const qft_generate_options* options) {
 std::vector<int32_t> UnusedIds(const qft::Tokenizer& tokenizer) {
   std::vector<int32_t> unused;
   for (int32_t id = 0; id < tokenizer.size(); ++id) {
-    if (!tokenizer.IsSpecial(id) && !tokenizer.Bytes(id).ok()) unused.push_back(id);
+    if (!tokenizer.Has(id)) unused.push_back(id);
   }
   return unused;
 }
@@ -120,15 +122,27 @@ bool Contains(const std::vector<int32_t>& ids, int32_t id) {
   return std::find(ids.begin(), ids.end(), id) != ids.end();
 }
 
+StatusOr<std::vector<int32_t>> PromptIds(const qft::Tokenizer& tokenizer, std::string_view prompt,
+                                         bool is_whole) {
+  std::vector<int32_t> ids;
+  if (is_whole) {
+    QFT_RETURN_IF_ERROR(tokenizer.Encode(prompt, /*special=*/true, &ids));
+  } else {
+    QFT_RETURN_IF_ERROR(tokenizer.Begin(prompt, /*special=*/true, &ids).status());
+  }
+  if (ids.empty()) return qft::InvalidArgument("the prompt is empty");
+  return ids;
+}
+
 Status Generate(qft_session* session, const qft::Tokenizer& tokenizer, std::string_view prompt,
                 const Limits& limits, Answer* answer) {
-  std::vector<int32_t> ids;
-  QFT_RETURN_IF_ERROR(tokenizer.Encode(prompt, /*special=*/true, &ids));
-  if (ids.empty()) return qft::InvalidArgument("the prompt is empty");
+  QFT_ASSIGN_OR_RETURN(std::vector<int32_t> ids,
+                       PromptIds(tokenizer, prompt, limits.prompt_is_whole));
   Decoder decoder;
   QFT_RETURN_IF_ERROR(
       decoder.Open(session, static_cast<int64_t>(ids.size()) + limits.maximum_tokens));
-  qft::Utf8Stream characters;
+  qft::TokenStream words(tokenizer, /*skip_special=*/true);
+  QFT_RETURN_IF_ERROR(words.StartAfter(ids));
   const std::vector<int32_t> unused = UnusedIds(tokenizer);
   for (int64_t i = 0; i < limits.maximum_tokens; ++i) {
     QFT_RETURN_IF_ERROR(decoder.Feed(ids));
@@ -140,11 +154,10 @@ Status Generate(qft_session* session, const qft::Tokenizer& tokenizer, std::stri
                                           static_cast<uint64_t>(i)));
     if (id == tokenizer.end_id() || Contains(limits.stop_ids, id)) break;
     ids.assign(1, id);
-    if (tokenizer.IsSpecial(id)) continue;
-    QFT_ASSIGN_OR_RETURN(const std::string_view bytes, tokenizer.Bytes(id));
-    QFT_RETURN_IF_ERROR(answer->Add(characters.Push(bytes)));
+    QFT_ASSIGN_OR_RETURN(const std::string piece, words.Push(id));
+    QFT_RETURN_IF_ERROR(answer->Add(piece));
   }
-  return answer->Add(characters.Finish());
+  return answer->Add(words.Finish());
 }
 
 }  // namespace

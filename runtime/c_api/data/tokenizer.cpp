@@ -6,6 +6,19 @@ using qft::Shared;
 using qft::Status;
 using qft::TokenizerObject;
 
+namespace {
+
+qft_status CopyIds(const qft_tokenizer* tokenizer, std::vector<int32_t> qft::TextFrame::*part,
+                   int32_t* ids, size_t capacity, size_t* needed, qft_error** error) {
+  return qft::Guard(error, [&]() -> Status {
+    QFT_ASSIGN_OR_RETURN(const auto object, Shared<TokenizerObject>::Lock(tokenizer));
+    const std::vector<int32_t>& result = object->tokenizer->frame().*part;
+    return qft::CopyOutArray(result.data(), result.size(), ids, capacity, needed);
+  });
+}
+
+}  // namespace
+
 extern "C" {
 
 qft_status qft_tokenizer_load(const char* path, size_t path_length, qft_tokenizer** tokenizer,
@@ -47,6 +60,16 @@ qft_status qft_tokenizer_decode(const qft_tokenizer* tokenizer, const int32_t* i
                          object->tokenizer->Decode(ids, count, skip_special != 0));
     return qft::CopyOut(text, buffer, capacity, needed);
   });
+}
+
+qft_status qft_tokenizer_get_prefix(const qft_tokenizer* tokenizer, int32_t* ids, size_t capacity,
+                                    size_t* needed, qft_error** error) {
+  return CopyIds(tokenizer, &qft::TextFrame::prefix, ids, capacity, needed, error);
+}
+
+qft_status qft_tokenizer_get_suffix(const qft_tokenizer* tokenizer, int32_t* ids, size_t capacity,
+                                    size_t* needed, qft_error** error) {
+  return CopyIds(tokenizer, &qft::TextFrame::suffix, ids, capacity, needed, error);
 }
 
 qft_status qft_tokenizer_get_size(const qft_tokenizer* tokenizer, int64_t* size,

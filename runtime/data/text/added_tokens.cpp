@@ -49,31 +49,14 @@ bool StandsAlone(std::string_view text, size_t begin, size_t end) {
 
 }  // namespace
 
-void AddedTokenFinder::Add(const std::string& pattern, const AddedToken& token) {
-  if (pattern.empty()) return;
-  size_t node = 0;
-  for (const char c : pattern) {
-    const auto [place, is_new] = nodes_[node].next.emplace(c, static_cast<int32_t>(nodes_.size()));
-    node = static_cast<size_t>(place->second);
-    if (is_new) nodes_.emplace_back();
+AddedTokenFinder::AddedTokenFinder(const std::vector<std::pair<std::string, AddedToken>>& tokens) {
+  std::vector<std::pair<std::string, int32_t>> keys;
+  for (const auto& [pattern, token] : tokens) {
+    if (pattern.empty()) continue;
+    keys.emplace_back(pattern, static_cast<int32_t>(tokens_.size()));
+    tokens_.push_back(token);
   }
-  nodes_[node].token = static_cast<int32_t>(tokens_.size());
-  tokens_.push_back(token);
-}
-
-int32_t AddedTokenFinder::Longest(std::string_view text, size_t* length) const {
-  int32_t found = -1;
-  size_t node = 0;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const auto next = nodes_[node].next.find(text[i]);
-    if (next == nodes_[node].next.end()) break;
-    node = static_cast<size_t>(next->second);
-    if (nodes_[node].token >= 0) {
-      found = nodes_[node].token;
-      *length = i + 1;
-    }
-  }
-  return found;
+  trie_ = PrefixTrie(std::move(keys));
 }
 
 void AddedTokenFinder::Divide(std::string_view text, bool special,
@@ -82,7 +65,7 @@ void AddedTokenFinder::Divide(std::string_view text, bool special,
   size_t length = 0;
   for (size_t i = 0; !tokens_.empty() && i < text.size(); i += length) {
     length = 1;
-    const int32_t found = Longest(text.substr(i), &length);
+    const int32_t found = trie_.Longest(text.substr(i), &length);
     if (found < 0) continue;
     const AddedToken& token = tokens_[static_cast<size_t>(found)];
     if (token.special && !special) continue;

@@ -2,11 +2,12 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
-#include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
+
+#include "runtime/data/text/prefix_trie.h"
 
 namespace qft {
 
@@ -18,6 +19,7 @@ struct AddedToken {
   bool single_word = false;  // not beside a word character
   bool lstrip = false;       // takes the white space before it
   bool rstrip = false;       // takes the white space after it
+  bool is_extra = false;     // not one of the model's own tokens: no merge makes it
 };
 
 // A part of a text: an added token, or (id < 0) plain text.
@@ -29,24 +31,19 @@ struct TextSegment {
 // Finds added tokens from left to right, at each place the longest.
 class AddedTokenFinder {
  public:
-  // Looks for `pattern` of each token: its content, possibly normalised. Empty ones are left out.
-  void Add(const std::string& pattern, const AddedToken& token);
+  AddedTokenFinder() = default;
+  // Looks for the pattern of each token: its content, possibly normalised. Empty ones are left out.
+  explicit AddedTokenFinder(const std::vector<std::pair<std::string, AddedToken>>& tokens);
+
+  bool empty() const { return tokens_.empty(); }
 
   // Appends the segments of `text` (well-formed UTF-8, outlives them). special: also special
   // tokens.
   void Divide(std::string_view text, bool special, std::vector<TextSegment>* segments) const;
 
  private:
-  struct Node {
-    std::map<char, int32_t> next;
-    int32_t token = -1;  // place in tokens_
-  };
-
-  // The longest token at the start of `text`: its place and, in *length, its bytes. -1: none.
-  int32_t Longest(std::string_view text, size_t* length) const;
-
   std::vector<AddedToken> tokens_;
-  std::vector<Node> nodes_{1};
+  PrefixTrie trie_;  // values: places in tokens_
 };
 
 }  // namespace qft

@@ -137,15 +137,17 @@ std::string ChatTemplate::Names() {
 StatusOr<ChatTemplate> ChatTemplate::Create(const Tokenizer& tokenizer, const std::string& name,
                                             const std::string& date) {
   QFT_ASSIGN_OR_RETURN(const ChatFamily* family, ChooseFamily(tokenizer, name));
-  QFT_ASSIGN_OR_RETURN(const std::string begin, SpecialToken(tokenizer, "bos_token"));
+  QFT_ASSIGN_OR_RETURN(std::string begin, SpecialToken(tokenizer, "bos_token"));
+  if (begin.empty() && !tokenizer.frame().prefix.empty()) {
+    QFT_ASSIGN_OR_RETURN(begin, tokenizer.Bytes(tokenizer.frame().prefix.front()));
+  }
   QFT_ASSIGN_OR_RETURN(std::string end, SpecialToken(tokenizer, "eos_token"));
   if (family->needs_begin && begin.empty()) {
     return BadData("the chat template ", family->name,
                    " needs a bos_token, the tokenizer has none");
   }
   if (end.empty() && tokenizer.end_id()) {
-    QFT_ASSIGN_OR_RETURN(const std::string_view bytes, tokenizer.Bytes(*tokenizer.end_id()));
-    end = bytes;
+    QFT_ASSIGN_OR_RETURN(end, tokenizer.Bytes(*tokenizer.end_id()));
   }
   if (family->end_of_turn == nullptr && end.empty()) {
     return BadData("the chat template ", family->name,

@@ -58,7 +58,8 @@ Status Corpus::Add(int32_t file, StatusOr<FoundDocument> found, Hasher* hasher) 
   EncodedDocument& read = found->document;
   Document document;
   document.file = file;
-  document.dropped = static_cast<int32_t>(Truncate(options_.sequence_tokens, &read));
+  document.dropped =
+      static_cast<int32_t>(Truncate(options_.sequence_tokens, encoder_.prefix(), &read));
   document.length = static_cast<int32_t>(read.ids.size());
   document.place = found->place;
   document.number = found->number;
@@ -98,7 +99,7 @@ StatusOr<EncodedDocument> Corpus::Get(int64_t index) const {
   }
   StatusOr<EncodedDocument> read =
       sources_[static_cast<size_t>(document.file)]->ReadAt(document.place);
-  if (read.ok()) Truncate(options_.sequence_tokens, &*read);
+  if (read.ok()) Truncate(options_.sequence_tokens, encoder_.prefix(), &*read);
   if (!read.ok() || TokensHash(*read) != document.tokens_hash) {
     return MakeError(ErrorCode::kState,
                      absl::StrCat(files_[static_cast<size_t>(document.file)].path,

@@ -1,7 +1,10 @@
 #include "runtime/data/text/document_encoder.h"
 
 #include <algorithm>
+#include <iterator>
 #include <optional>
+
+#include "runtime/data/text/metaspace.h"
 
 namespace qft {
 namespace {
@@ -12,22 +15,50 @@ StatusOr<std::vector<size_t>> TokenEnds(const Tokenizer& tokenizer, const std::v
   std::vector<size_t> ends;
   ends.reserve(ids.size());
   for (const int32_t id : ids) {
-    QFT_ASSIGN_OR_RETURN(const std::string_view token, tokenizer.Bytes(id));
+    QFT_ASSIGN_OR_RETURN(const std::string token, tokenizer.Bytes(id));
     bytes->append(token);
     ends.push_back(bytes->size());
   }
   return ends;
 }
 
-// Places in a text as places in the bytes of its tokens. They are the same unless a normaliser
-// changed the text; then a place is as far as the tokens of what precedes it reach.
+// For each place in `text` its place in the bytes of its tokens, which differ in no more than
+// spaces that the tokenizer adds, and in those that the text itself writes as markers. An added
+// space belongs to what follows it. Nothing where they differ in more.
+std::optional<std::vector<size_t>> AlignSpaces(std::string_view text, std::string_view bytes) {
+  std::vector<size_t> places(text.size() + 1);
+  size_t in_text = 0;
+  size_t begin = 0;  // of what belongs to the place in the text
+  for (size_t at = 0; at < bytes.size(); ++at) {
+    const std::string_view rest = text.substr(in_text);
+    const bool is_space = bytes[at] == ' ';
+    size_t length = 0;
+    if (!rest.empty() && rest.front() == bytes[at]) {
+      length = 1;
+    } else if (is_space && rest.starts_with(kSpaceMarker)) {
+      length = kSpaceMarker.size();
+    } else if (!is_space) {
+      return std::nullopt;
+    }
+    if (length == 0) continue;
+    std::fill_n(places.begin() + static_cast<std::ptrdiff_t>(in_text), length, begin);
+    in_text += length;
+    begin = at + 1;
+  }
+  if (in_text < text.size()) return std::nullopt;
+  places.back() = begin;
+  return places;
+}
+
+// Places in a text as places in the bytes of its tokens. Where a normaliser changed more than
+// spaces, a place is as far as the tokens of what precedes it reach.
 class PlaceMap {
  public:
   PlaceMap(const Tokenizer& tokenizer, std::string_view text, std::string_view token_bytes)
-      : tokenizer_(tokenizer), text_(text), is_same_(text == token_bytes) {}
+      : tokenizer_(tokenizer), text_(text), places_(AlignSpaces(text, token_bytes)) {}
 
   StatusOr<size_t> operator()(size_t place) const {
-    if (is_same_) return place;
+    if (places_) return (*places_)[place];
     std::vector<int32_t> ids;
     QFT_RETURN_IF_ERROR(tokenizer_.Encode(text_.substr(0, place), /*special=*/true, &ids));
     std::string bytes;
@@ -38,7 +69,7 @@ class PlaceMap {
  private:
   const Tokenizer& tokenizer_;
   std::string_view text_;
-  bool is_same_;
+  std::optional<std::vector<size_t>> places_;
 };
 
 }  // namespace
@@ -64,14 +95,20 @@ Status EncodeChat(const Tokenizer& tokenizer, const RenderedChat& chat, EncodedD
   return absl::OkStatus();
 }
 
-int64_t Truncate(int64_t sequence_tokens, EncodedDocument* document) {
-  const int64_t size = static_cast<int64_t>(document->ids.size());
+int64_t Truncate(int64_t sequence_tokens, const std::vector<int32_t>& prefix,
+                 EncodedDocument* document) {
+  const std::vector<int32_t>& ids = document->ids;
+  const auto size = static_cast<int64_t>(ids.size());
   if (size <= sequence_tokens) return 0;
   const auto learnt = std::find(document->learnt.begin(), document->learnt.end(), 1);
   const int64_t prompt = learnt - document->learnt.begin();
-  const int64_t cut = prompt == 0 ? 0 : std::min(size - sequence_tokens, prompt - 1);
-  const auto shorten = [cut, sequence_tokens](auto* values) {
-    values->erase(values->begin(), values->begin() + cut);
+  const bool begins_so =
+      ids.size() >= prefix.size() && std::equal(prefix.begin(), prefix.end(), ids.begin());
+  const int64_t begin = begins_so ? std::min<int64_t>(prompt, std::ssize(prefix)) : 0;
+  const int64_t kept = std::min<int64_t>(prompt, std::max<int64_t>(begin, 1));
+  const int64_t cut = std::min(size - sequence_tokens, prompt - kept);
+  const auto shorten = [begin, cut, sequence_tokens](auto* values) {
+    values->erase(values->begin() + begin, values->begin() + begin + cut);
     values->resize(static_cast<size_t>(sequence_tokens));
   };
   shorten(&document->ids);
@@ -90,13 +127,14 @@ StatusOr<DocumentEncoder> DocumentEncoder::Create(std::shared_ptr<const Tokenize
 }
 
 Status DocumentEncoder::EncodeText(const Record& record, EncodedDocument* document) const {
-  QFT_RETURN_IF_ERROR(tokenizer_->Encode(record.prompt, record.prompt_has_special, &document->ids));
+  QFT_ASSIGN_OR_RETURN(const size_t prefix,
+                       tokenizer_->Begin(record.prompt, record.prompt_has_special, &document->ids));
   const size_t prompt = document->ids.size();
   QFT_RETURN_IF_ERROR(tokenizer_->Encode(record.text, /*special=*/false, &document->ids));
+  if (document->ids.size() == prefix) return BadData("the document has no tokens");
   document->ids.push_back(end_id_);
   document->learnt.assign(document->ids.size(), 1);
   std::fill_n(document->learnt.begin(), prompt, 0);
-  if (document->ids.size() < 2) return BadData("the document has no tokens");
   return absl::OkStatus();
 }
 

@@ -28,8 +28,10 @@ bool HasTarget(const EncodedDocument& document);
 Status EncodeChat(const Tokenizer& tokenizer, const RenderedChat& chat, EncodedDocument* document);
 
 // Makes `document` at most sequence_tokens > 1 long: what precedes the first learnt token goes from
-// the beginning, all but one token, then the rest from the end. Returns how many tokens went.
-int64_t Truncate(int64_t sequence_tokens, EncodedDocument* document);
+// the beginning, all but `prefix`, where it begins so, or one token; then the rest goes from the
+// end. Returns how many tokens went.
+int64_t Truncate(int64_t sequence_tokens, const std::vector<int32_t>& prefix,
+                 EncodedDocument* document);
 
 class DocumentEncoder {
  public:
@@ -38,11 +40,13 @@ class DocumentEncoder {
                                           const std::string& chat_template,
                                           const std::string& chat_date);
 
-  // A text: its tokens, or those of prompt and completion each for itself, and the end token; text
-  // or completion and the end token are learnt. A conversation: as its template has it; what the
-  // assistant says is learnt. kBadData: no token could be learnt. kUnsupported: a conversation, but
-  // no template.
+  // A text: the tokenizer's prefix, its tokens, or those of prompt and completion each for itself,
+  // and the end token; text or completion and the end token are learnt. A conversation: as its
+  // template has it and no more; what the assistant says is learnt. kBadData: no token could be
+  // learnt. kUnsupported: a conversation, but no template.
   StatusOr<EncodedDocument> Encode(const Record& record) const;
+  // What the tokenizer's texts begin with.
+  const std::vector<int32_t>& prefix() const { return tokenizer_->frame().prefix; }
 
  private:
   DocumentEncoder(std::shared_ptr<const Tokenizer> tokenizer, int32_t end_id,

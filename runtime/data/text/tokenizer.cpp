@@ -1,46 +1,17 @@
 #include "runtime/data/text/tokenizer.h"
 
-#include "runtime/data/text/byte_level.h"
+#include <algorithm>
+#include <utility>
+
+#include "runtime/data/text/byte_tokens.h"
+#include "runtime/data/text/metaspace.h"
 #include "runtime/data/text/unicode.h"
 
 namespace qft {
 namespace {
 
-constexpr char kTokenizerFileName[] = "tokenizer.json";
-
-StatusOr<const icu::Normalizer2*> FindNormalizer(NormalForm form) {
-  UErrorCode code = U_ZERO_ERROR;
-  const icu::Normalizer2* normalizer = nullptr;
-  switch (form) {
-    case NormalForm::kNfc:
-      normalizer = icu::Normalizer2::getNFCInstance(code);
-      break;
-    case NormalForm::kNfd:
-      normalizer = icu::Normalizer2::getNFDInstance(code);
-      break;
-    case NormalForm::kNfkc:
-      normalizer = icu::Normalizer2::getNFKCInstance(code);
-      break;
-    case NormalForm::kNfkd:
-      normalizer = icu::Normalizer2::getNFKDInstance(code);
-      break;
-  }
-  if (U_FAILURE(code)) return Internal("ICU has no normaliser: ", u_errorName(code));
-  return normalizer;
-}
-
-// The tokens that are written in the byte alphabet.
-std::vector<std::pair<std::string, int32_t>> ByteLevelTokens(const Vocabulary& vocabulary) {
-  std::vector<std::pair<std::string, int32_t>> tokens;
-  for (int64_t id = 0; id < vocabulary.size(); ++id) {
-    const std::string* text = vocabulary.Text(id);
-    if (text == nullptr) continue;
-    if (auto bytes = BytesOfToken(*text)) {
-      tokens.emplace_back(std::move(*bytes), static_cast<int32_t>(id));
-    }
-  }
-  return tokens;
-}
+constexpr char kJsonName[] = "tokenizer.json";
+constexpr char kModelName[] = "tokenizer.model";
 
 StatusOr<bool> IsGguf(FileSystem& fs, const std::string& path) {
   QFT_ASSIGN_OR_RETURN(const std::unique_ptr<File> file, fs.Open(path, OpenMode::kRead));
@@ -51,14 +22,62 @@ StatusOr<bool> IsGguf(FileSystem& fs, const std::string& path) {
   return std::string_view(magic, sizeof(magic)) == "GGUF";
 }
 
+// The tokenizer's file in a folder.
+StatusOr<std::string> FindFile(FileSystem& fs, const std::string& folder) {
+  std::string path = JoinPath(folder, kJsonName);
+  QFT_ASSIGN_OR_RETURN(const bool has_json, fs.Exists(path));
+  if (has_json) return path;
+  std::string model = JoinPath(folder, kModelName);
+  QFT_ASSIGN_OR_RETURN(const bool has_model, fs.Exists(model));
+  return has_model ? model : path;
+}
+
+StatusOr<TokenizerSpec> ReadSpec(FileSystem& fs, const std::string& path) {
+  QFT_ASSIGN_OR_RETURN(const bool is_gguf, IsGguf(fs, path));
+  if (is_gguf) return ReadTokenizerGguf(fs, path);
+  // "tokenizer.model.v3" is one, too.
+  const bool is_model = path.find(".model", path.rfind('/') + 1) != std::string::npos;
+  return is_model ? ReadTokenizerModel(fs, path) : ReadTokenizerJson(fs, path);
+}
+
+Status NoToken(int32_t id) {
+  return MakeError(ErrorCode::kOutOfRange, absl::StrCat("there is no token ", id));
+}
+
+// What the decoder makes of each token.
+std::vector<DecodedToken> DecodedTokens(const TokenizerSpec& spec) {
+  std::vector<DecodedToken> tokens;
+  for (int64_t id = 0; id < spec.vocabulary.size(); ++id) {
+    const std::string* text = spec.vocabulary.Text(id);
+    tokens.push_back(text == nullptr ? DecodedToken() : DecodedTokenOf(spec.decoder, *text));
+  }
+  const auto* pieces = std::get_if<SentencePieceSpec>(&spec.encoder);
+  if (pieces == nullptr) return tokens;
+  using Type = SentencePieceModel::Type;
+  for (size_t id = 0; id < tokens.size(); ++id) {
+    const bool is_piece = id < pieces->model.pieces.size();
+    const Type type = is_piece ? pieces->model.pieces[id].type : Type::kControl;
+    DecodedToken& token = tokens[id];
+    if (type == Type::kUnknown) token.kind = DecodedToken::Kind::kUnknown;
+    if (type == Type::kControl) token.kind = DecodedToken::Kind::kVerbatim;
+    if (type == Type::kByte) {
+      token.kind = DecodedToken::Kind::kByte;
+      token.text.assign(1, static_cast<char>(ByteOfToken(token.text).value_or(0)));
+    }
+  }
+  return tokens;
+}
+
 }  // namespace
 
 StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::Load(FileSystem& fs,
                                                            const std::string& path) {
   QFT_ASSIGN_OR_RETURN(const bool is_folder, fs.IsDirectory(path));
-  const std::string file = is_folder ? JoinPath(path, kTokenizerFileName) : path;
-  QFT_ASSIGN_OR_RETURN(const bool is_gguf, IsGguf(fs, file));
-  auto spec = is_gguf ? ReadTokenizerGguf(fs, file) : ReadTokenizerJson(fs, file);
+  std::string file = path;
+  if (is_folder) {
+    QFT_ASSIGN_OR_RETURN(file, FindFile(fs, path));
+  }
+  auto spec = ReadSpec(fs, file);
   if (!spec.ok()) return Annotate(spec.status(), file);
   auto tokenizer = Create(*std::move(spec));
   if (!tokenizer.ok()) return Annotate(tokenizer.status(), file);
@@ -66,94 +85,29 @@ StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::Load(FileSystem& fs,
 }
 
 StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::Create(TokenizerSpec spec) {
-  QFT_ASSIGN_OR_RETURN(PreTokenizer pre_tokenizer, PreTokenizer::Create(spec.steps));
-  std::vector<const icu::Normalizer2*> normalizers;
-  for (const NormalForm form : spec.normal_forms) {
-    QFT_ASSIGN_OR_RETURN(const icu::Normalizer2* normalizer, FindNormalizer(form));
-    normalizers.push_back(normalizer);
-  }
-  const std::vector<AddedToken> added = spec.added_tokens;
-  std::shared_ptr<Tokenizer> tokenizer(
-      new Tokenizer(std::move(spec), std::move(pre_tokenizer), std::move(normalizers)));
-  QFT_RETURN_IF_ERROR(tokenizer->AddFinders(added));
-  return std::shared_ptr<const Tokenizer>(std::move(tokenizer));
+  QFT_ASSIGN_OR_RETURN(std::unique_ptr<const SegmentEncoder> encoder, MakeSegmentEncoder(spec));
+  return std::shared_ptr<const Tokenizer>(new Tokenizer(std::move(spec), std::move(encoder)));
 }
 
-Tokenizer::Tokenizer(TokenizerSpec spec, PreTokenizer pre_tokenizer,
-                     std::vector<const icu::Normalizer2*> normalizers)
-    : vocabulary_(std::move(spec.vocabulary)),
-      bytes_of_id_(static_cast<size_t>(vocabulary_.size())),
-      special_(static_cast<size_t>(vocabulary_.size())),
-      bpe_(spec.merges, ByteLevelTokens(vocabulary_), spec.bpe),
-      pre_tokenizer_(std::move(pre_tokenizer)),
-      normalizers_(std::move(normalizers)),
+Tokenizer::Tokenizer(TokenizerSpec spec, std::unique_ptr<const SegmentEncoder> encoder)
+    : special_(static_cast<size_t>(spec.vocabulary.size())),
+      encoder_(std::move(encoder)),
+      decoded_(DecodedTokens(spec)),
+      decoder_(std::move(spec.decoder)),
+      frame_(std::move(spec.frame)),
       end_id_(spec.end_id),
       files_(std::move(spec.files)) {
-  for (int64_t id = 0; id < size(); ++id) {
-    const std::string* text = vocabulary_.Text(id);
-    if (text != nullptr)
-      bytes_of_id_[static_cast<size_t>(id)] = BytesOfToken(*text).value_or(*text);
-  }
-}
-
-Status Tokenizer::AddFinders(const std::vector<AddedToken>& tokens) {
-  for (const AddedToken& token : tokens) {
+  std::vector<std::pair<std::string, AddedToken>> raw;
+  for (const AddedToken& token : spec.added_tokens) {
     if (token.special) special_[static_cast<size_t>(token.id)] = true;
-    if (token.normalized) {
-      QFT_ASSIGN_OR_RETURN(const icu::UnicodeString pattern, Normalize(token.content));
-      normalized_finder_.Add(ToUtf8(pattern), token);
-      has_normalized_tokens_ = true;
-    } else {
-      raw_finder_.Add(token.content, token);
-    }
+    if (!token.normalized) raw.emplace_back(token.content, token);
   }
-  return absl::OkStatus();
+  finder_ = AddedTokenFinder(raw);
+  vocabulary_ = std::move(spec.vocabulary);
 }
 
 bool Tokenizer::IsSpecial(int32_t id) const {
   return id >= 0 && id < size() && special_[static_cast<size_t>(id)];
-}
-
-StatusOr<icu::UnicodeString> Tokenizer::Normalize(std::string_view text) const {
-  icu::UnicodeString result = ToUtf16(text);
-  for (const icu::Normalizer2* normalizer : normalizers_) {
-    UErrorCode code = U_ZERO_ERROR;
-    result = normalizer->normalize(result, code);
-    if (U_FAILURE(code)) return Internal("normalising a text: ", u_errorName(code));
-  }
-  if (result.isBogus()) return MakeError(ErrorCode::kOutOfMemory, "normalising a text");
-  return result;
-}
-
-Status Tokenizer::EncodePlain(icu::UnicodeString text, std::vector<int32_t>* ids) const {
-  std::vector<TextSpan> pieces;
-  QFT_RETURN_IF_ERROR(pre_tokenizer_.Split(&text, &pieces));
-  std::string bytes;
-  for (const TextSpan& piece : pieces) {
-    bytes.clear();
-    AppendUtf8(text.getBuffer() + piece.begin, piece.end - piece.begin, &bytes);
-    bpe_.Encode(bytes, ids);
-  }
-  return absl::OkStatus();
-}
-
-Status Tokenizer::EncodeNormalized(std::string_view text, bool special,
-                                   std::vector<int32_t>* ids) const {
-  QFT_ASSIGN_OR_RETURN(icu::UnicodeString normal, Normalize(text));
-  if (!has_normalized_tokens_) {
-    return normal.isEmpty() ? absl::OkStatus() : EncodePlain(std::move(normal), ids);
-  }
-  const std::string normal_text = ToUtf8(normal);
-  std::vector<TextSegment> segments;
-  normalized_finder_.Divide(normal_text, special, &segments);
-  for (const TextSegment& segment : segments) {
-    if (segment.id >= 0) {
-      ids->push_back(segment.id);
-    } else {
-      QFT_RETURN_IF_ERROR(EncodePlain(ToUtf16(segment.text), ids));
-    }
-  }
-  return absl::OkStatus();
 }
 
 Status Tokenizer::Encode(std::string_view text, bool special, std::vector<int32_t>* ids) const {
@@ -167,31 +121,57 @@ Status Tokenizer::Encode(std::string_view text, bool special, std::vector<int32_
     text = repaired;
   }
   std::vector<TextSegment> segments;
-  raw_finder_.Divide(text, special, &segments);
+  finder_.Divide(text, special, &segments);
+  bool is_first = true;
   for (const TextSegment& segment : segments) {
     if (segment.id >= 0) {
       ids->push_back(segment.id);
     } else {
-      QFT_RETURN_IF_ERROR(EncodeNormalized(segment.text, special, ids));
+      QFT_RETURN_IF_ERROR(encoder_->Encode(segment.text, is_first, special, ids));
     }
+    is_first = false;
   }
   return absl::OkStatus();
 }
 
-StatusOr<std::string_view> Tokenizer::Bytes(int32_t id) const {
-  if (vocabulary_.Text(id) == nullptr) {
-    return MakeError(ErrorCode::kOutOfRange, absl::StrCat("there is no token ", id));
-  }
-  return std::string_view(bytes_of_id_[static_cast<size_t>(id)]);
+StatusOr<size_t> Tokenizer::Begin(std::string_view prompt, bool special,
+                                  std::vector<int32_t>* ids) const {
+  ids->clear();
+  QFT_RETURN_IF_ERROR(Encode(prompt, special, ids));
+  const std::vector<int32_t>& prefix = frame_.prefix;
+  const bool begins_so =
+      ids->size() >= prefix.size() && std::equal(prefix.begin(), prefix.end(), ids->begin());
+  if (!begins_so) ids->insert(ids->begin(), prefix.begin(), prefix.end());
+  return prefix.size();
+}
+
+StatusOr<std::string> Tokenizer::Bytes(int32_t id) const {
+  if (!Has(id)) return NoToken(id);
+  const std::string& text = decoded_[static_cast<size_t>(id)].text;
+  const bool has_markers = decoder_.kind != DecoderOptions::Kind::kByteLevel;
+  return has_markers ? ReplaceAll(text, kSpaceMarker, " ") : text;
 }
 
 StatusOr<std::string> Tokenizer::Decode(const int32_t* ids, size_t count, bool skip_special) const {
-  std::string bytes;
+  TokenStream stream(*this, skip_special);
+  std::string text;
   for (size_t i = 0; i < count; ++i) {
-    QFT_ASSIGN_OR_RETURN(const std::string_view token, Bytes(ids[i]));
-    if (!(skip_special && IsSpecial(ids[i]))) bytes.append(token);
+    QFT_ASSIGN_OR_RETURN(const std::string piece, stream.Push(ids[i]));
+    text += piece;
   }
-  return ReplaceInvalidUtf8(bytes);
+  return text + stream.Finish();
+}
+
+Status TokenStream::StartAfter(const std::vector<int32_t>& ids) {
+  for (const int32_t id : ids) QFT_RETURN_IF_ERROR(Push(id).status());
+  run_.Finish();
+  return absl::OkStatus();
+}
+
+StatusOr<std::string> TokenStream::Push(int32_t id) {
+  if (!tokenizer_->Has(id)) return NoToken(id);
+  if (skip_special_ && tokenizer_->IsSpecial(id)) return run_.Skip();
+  return run_.Push(tokenizer_->decoded_[static_cast<size_t>(id)]);
 }
 
 }  // namespace qft

@@ -46,8 +46,17 @@ const std::string* Vocabulary::Text(int64_t id) const {
   return token.has_value() ? &*token : nullptr;
 }
 
+Status AddToken(AddedToken token, size_t expected, TokenizerSpec* spec) {
+  if (spec->vocabulary.Find(token.content) != token.id) {
+    QFT_RETURN_IF_ERROR(spec->vocabulary.Add(token.content, token.id, expected));
+    token.is_extra = true;
+  }
+  spec->added_tokens.push_back(std::move(token));
+  return absl::OkStatus();
+}
+
 StatusOr<MergeRule> ResolveMerge(const Vocabulary& vocabulary, const std::string& left,
-                                 const std::string& right) {
+                                 const std::string& right, size_t rank) {
   const auto left_id = vocabulary.Find(left);
   const auto right_id = vocabulary.Find(right);
   const auto merged_id = vocabulary.Find(left + right);
@@ -55,7 +64,7 @@ StatusOr<MergeRule> ResolveMerge(const Vocabulary& vocabulary, const std::string
     return BadData("the merge of ", Quoted(left), " and ", Quoted(right),
                    " names a token that is not in the vocabulary");
   }
-  return MergeRule{*left_id, *right_id, *merged_id};
+  return MergeRule{*left_id, *right_id, *merged_id, static_cast<int32_t>(rank)};
 }
 
 }  // namespace qft

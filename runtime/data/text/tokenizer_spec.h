@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -13,11 +14,13 @@
 #include "base/status.h"
 #include "runtime/data/text/added_tokens.h"
 #include "runtime/data/text/bpe.h"
+#include "runtime/data/text/decoder.h"
+#include "runtime/data/text/metaspace.h"
+#include "runtime/data/text/normalizer.h"
 #include "runtime/data/text/pre_tokenizer.h"
+#include "runtime/data/text/sentencepiece_model.h"
 
 namespace qft {
-
-enum class NormalForm { kNfc, kNfd, kNfkc, kNfkd };
 
 // The tokens by id and the ids by text. Ids may have gaps, but not many.
 class Vocabulary {
@@ -36,27 +39,59 @@ class Vocabulary {
   absl::flat_hash_map<std::string, int32_t> ids_;
 };
 
+// The tokens that a model expects around a text.
+struct TextFrame {
+  std::vector<int32_t> prefix;
+  std::vector<int32_t> suffix;
+};
+
+// What makes the text between added tokens into ids, as a tokenizer.json has it.
+struct BpeSpec {
+  std::vector<NormalizerStep> normalizer;
+  std::optional<Metaspace> metaspace;   // BpeOptions::Alphabet::kCharacters
+  std::vector<PreTokenizerStep> steps;  // BpeOptions::Alphabet::kBytes
+  std::vector<MergeRule> merges;
+  BpeOptions options;
+};
+
+// The same, as a SentencePiece model has it.
+struct SentencePieceSpec {
+  SentencePieceModel model;
+  bool prefix_first_only = false;  // add_dummy_prefix: not after an added token
+};
+
 struct TokenizerSpec {
   Vocabulary vocabulary;  // added tokens included
-  std::vector<MergeRule> merges;
-  BpeOptions bpe;
   std::vector<AddedToken> added_tokens;
-  std::vector<NormalForm> normal_forms;
-  std::vector<PreTokenizerStep> steps;
+  std::variant<BpeSpec, SentencePieceSpec> encoder;
+  DecoderOptions decoder;
+  TextFrame frame;
   std::optional<int32_t> end_id;
   // What export writes beside the model: file names and contents.
   std::vector<std::pair<std::string, std::string>> files;
 };
 
+// Takes the token into the vocabulary unless it is there, under the same id. expected: see
+// Vocabulary::Add.
+Status AddToken(AddedToken token, size_t expected, TokenizerSpec* spec);
+
 // kBadData unless left, right and their concatenation are tokens.
 StatusOr<MergeRule> ResolveMerge(const Vocabulary& vocabulary, const std::string& left,
-                                 const std::string& right);
+                                 const std::string& right, size_t rank);
 
 // A tokenizer.json and what lies beside it (tokenizer_config.json, special_tokens_map.json,
-// config.json: the end token). What it asks for beyond byte-level BPE is kUnsupported, by name.
+// config.json: the end token). What it asks for and is not known here is kUnsupported, by name.
 StatusOr<TokenizerSpec> ReadTokenizerJson(FileSystem& fs, const std::string& path);
 // The same from text alone. `what` names it in errors.
 StatusOr<TokenizerSpec> ParseTokenizerJson(const std::string& text, const std::string& what);
+
+// A SentencePiece tokenizer.model and what lies beside it (tokenizer_config.json also for added
+// tokens and the frame).
+StatusOr<TokenizerSpec> ReadTokenizerModel(FileSystem& fs, const std::string& path);
+// The same from the bytes of the file alone.
+StatusOr<TokenizerSpec> ParseTokenizerModel(const std::string& bytes);
+// From a model, however it was read.
+StatusOr<TokenizerSpec> SpecOfSentencePieces(SentencePieceModel model);
 
 // The metadata of a GGUF file.
 StatusOr<TokenizerSpec> ReadTokenizerGguf(FileSystem& fs, const std::string& path);

@@ -74,6 +74,14 @@ std::string ReplaceInvalidUtf8(std::string_view text) {
   return out;
 }
 
+int32_t FirstCharacter(std::string_view text) {
+  const auto* bytes = reinterpret_cast<const uint8_t*>(text.data());
+  size_t i = 0;
+  UChar32 c;
+  U8_NEXT_UNSAFE(bytes, i, c);
+  return c;
+}
+
 bool IsSpace(int32_t code_point) {
   return u_isUWhiteSpace(code_point);
 }

@@ -22,6 +22,13 @@ bool IsUtf8(std::string_view text);
 // `bytes` with each ill-formed sequence replaced by U+FFFD.
 std::string ReplaceInvalidUtf8(std::string_view bytes);
 
+// Of the first character of `text`, which is well-formed and not empty.
+inline size_t CharacterLength(std::string_view text) {
+  const auto lead = static_cast<uint8_t>(text[0]);
+  return lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+}
+int32_t FirstCharacter(std::string_view text);
+
 // White_Space, and the word characters of UTS #18; a negative value is neither.
 bool IsSpace(int32_t code_point);
 bool IsWordCharacter(int32_t code_point);

@@ -1,4 +1,4 @@
-// A tokenizer with the special tokens of all chat templates.
+// The tokenizers that make_chat_golden.py compares with.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -16,12 +16,14 @@ inline const nlohmann::json& ChatGolden() {
   return *golden;
 }
 
-// tokenizer_small.json with the golden file's special tokens. config: tokenizer_config.json.
-inline std::shared_ptr<const Tokenizer> MakeChatTokenizer(const nlohmann::json& normalizer,
+// The golden file's tokenizer `name`. config: tokenizer_config.json.
+inline std::shared_ptr<const Tokenizer> MakeChatTokenizer(const std::string& name,
                                                           const nlohmann::json& config) {
-  nlohmann::json tokenizer = nlohmann::json::parse(ReadTestFile("tokenizer_small.json"));
-  tokenizer["added_tokens"] = ChatGolden().at("added_tokens");
-  tokenizer["normalizer"] = normalizer;
+  const nlohmann::json& parts = ChatGolden().at("tokenizers").at(name);
+  nlohmann::json tokenizer = nlohmann::json::parse(ReadTestFile(parts.at("base")));
+  for (const auto& [key, value] : parts.items()) {
+    if (key != "base") tokenizer[key] = value;
+  }
   auto spec = ParseTokenizerJson(tokenizer.dump(), "test");
   EXPECT_TRUE(spec.ok()) << spec.status();
   spec->files.emplace_back("tokenizer_config.json", config.dump());

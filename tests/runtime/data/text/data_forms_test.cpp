@@ -25,7 +25,7 @@ class DataFormsTest : public testing::Test {
   void SetUp() override {
     path_ = testing::TempDir() + "qft_forms_" + std::to_string(getpid());
     tokenizer_ = MakeChatTokenizer(
-        nullptr, {{"bos_token", "<s>"}, {"eos_token", "</s>"}, {"chat_template", kChatMl}});
+        "plain", {{"bos_token", "<s>"}, {"eos_token", "</s>"}, {"chat_template", kChatMl}});
   }
   void TearDown() override { unlink(path_.c_str()); }
 
@@ -248,7 +248,7 @@ TEST_F(DataFormsTest, BadRecordsAreSkippedWhereAsked) {
 }
 
 TEST_F(DataFormsTest, AnUnknownTemplateMattersForConversationsOnly) {
-  tokenizer_ = MakeChatTokenizer(nullptr, {{"chat_template", "{{ mine }}"}});
+  tokenizer_ = MakeChatTokenizer("plain", {{"chat_template", "{{ mine }}"}});
   EXPECT_TRUE(Open("{\"text\": \"a\"}").ok());
   const std::string chat = Chat("[{\"role\": \"assistant\", \"content\": \"a\"}]");
   const auto dataset = Open(chat);

@@ -31,14 +31,16 @@ inline uint32_t Crc32(const std::vector<int32_t>& ids) {
   return Crc32(std::string_view(reinterpret_cast<const char*>(ids.data()), ids.size() * 4));
 }
 
-// tokenizer_small.json with the parts of variant `name` replaced.
-inline std::string VariantJson(const std::string& name) {
-  nlohmann::json tokenizer = nlohmann::json::parse(ReadTestFile("tokenizer_small.json"));
-  const nlohmann::json variants = nlohmann::json::parse(ReadTestFile("tokenizer_variants.json"));
-  for (const auto& [key, value] : variants.at(name).items()) {
+// <set>_small.json, or the variant's own "base", with the parts of variant `name` replaced.
+inline std::string VariantJson(const std::string& name, const std::string& set = "tokenizer") {
+  const nlohmann::json variants = nlohmann::json::parse(ReadTestFile(set + "_variants.json"));
+  const nlohmann::json& variant = variants.at(name);
+  nlohmann::json tokenizer =
+      nlohmann::json::parse(ReadTestFile(variant.value("base", set + "_small.json")));
+  for (const auto& [key, value] : variant.items()) {
     if (key == "model") {
       tokenizer[key].update(value);
-    } else {
+    } else if (key != "base") {
       tokenizer[key] = value;
     }
   }

@@ -144,6 +144,7 @@ PIECES = [
     "<|eot_id|>", "[INST]", "[/INST]", "</s>", "<s>", "<think>", "</think>", "<think>\n\nhm\n</think>\n\n",
     "<think>one</think>two<think>three</think>\nfour",
     "<tool_response>", "</tool_response>", "<<SYS>>", "<|user|>\n", "1234567890", "a" * 70, "\x00", "\x7f",
+    "\u2581", "   ",
 ]
 
 
@@ -177,22 +178,48 @@ def fitting(messages, kind):
     return messages
 
 
-def make_tokenizer(normalizer):
-    raw = json.loads((HERE / "tokenizer_small.json").read_text(encoding="utf-8"))
+def read(name):
+    return json.loads((HERE / name).read_text(encoding="utf-8"))
+
+
+def family(name):
+    """A tokenizer.json of families_variants.json that is made of families_small.json."""
+    return {**read("families_small.json"), **read("families_variants.json")[name]}
+
+
+def add_special(raw, texts):
     present = {token["content"] for token in raw["added_tokens"]}
     size = 1 + max([*raw["model"]["vocab"].values(), *(t["id"] for t in raw["added_tokens"])])
-    for text in SPECIAL:
+    for text in texts:
         if text not in present:
             raw["added_tokens"].append({"id": size, "content": text, "single_word": False,
                                         "lstrip": False, "rstrip": False, "normalized": False,
                                         "special": True})
             size += 1
-    raw["normalizer"] = normalizer
-    raw["post_processor"] = None
-    fast = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(raw)),
-                                   bos_token="<s>", eos_token="</s>",
-                                   clean_up_tokenization_spaces=False)
-    return raw["added_tokens"], fast
+    return raw
+
+
+def make_tokenizers():
+    """What replaces parts of which file, and the tokenizers: of bytes, of bytes after a normaliser,
+    and of SentencePiece's pieces as LLaMA 1, LLaMA 2 and Mistral's first and third version have them."""
+    small = add_special({**read("tokenizer_small.json"), "post_processor": None}, SPECIAL)
+    mistral = family("mistral3")
+    mistral["added_tokens"] = [t for t in mistral["added_tokens"] if t["special"]]
+    made = {
+        "plain": ("tokenizer_small.json", {**small, "normalizer": None}),
+        "composing": ("tokenizer_small.json", {**small, "normalizer": {"type": "NFC"}}),
+        "llama1": ("families_small.json", family("llama1")),
+        "llama2": ("families_small.json", family("llama2")),
+        "mistral1": ("families_small.json", family("llama_metaspace")),
+        "mistral3": ("families_small.json", add_special(mistral, ["[/INST]"])),
+    }
+    replaced = ("added_tokens", "normalizer", "pre_tokenizer", "post_processor")
+    parts = {name: {"base": base, **{key: raw[key] for key in replaced}}
+             for name, (base, raw) in made.items()}
+    return parts, [
+        PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(raw)), bos_token="<s>",
+                                eos_token="</s>", clean_up_tokenization_spaces=False)
+        for _, raw in made.values()]
 
 
 def crc(numbers):
@@ -223,23 +250,22 @@ def main():
     rng = random.Random(7)
     pools = {kind: [conversation(rng, kind) for _ in range(CONVERSATIONS)]
              for kind in ("free", "alternating")}
-    added, plain = make_tokenizer(None)
-    _, composing = make_tokenizer({"type": "NFC"})
+    parts, tokenizers = make_tokenizers()
     cases = {}
     for name, (template, kind) in REFERENCES.items():
         pool = "free" if kind in ("free", "without tool") else "alternating"
         conversations = [fitting(messages, kind) for messages in pools[pool]]
         cases[name] = {"kind": kind,
-                       "expected": [expected((plain, composing), m, template) for m in conversations]}
+                       "expected": [expected(tokenizers, m, template) for m in conversations]}
         for published in (p.split("=", 1)[1] for p in arguments.published if p.startswith(name + "=")):
             text = pathlib.Path(published).read_text(encoding="utf-8")
             for messages in conversations:
                 for prompt in (False, True):
-                    published_text = render(plain, messages, text, prompt)
-                    if published_text != render(plain, messages, template, prompt):
+                    published_text = render(tokenizers[0], messages, text, prompt)
+                    if published_text != render(tokenizers[0], messages, template, prompt):
                         raise SystemExit(f"{published} differs from {name}: {messages}")
             print(f"{published}: renders as {name}, {len(conversations)} conversations")
-    golden = {"added_tokens": added, "conversations": pools, "templates": cases}
+    golden = {"tokenizers": parts, "conversations": pools, "templates": cases}
     text = json.dumps(golden, ensure_ascii=True, separators=(",", ":"))
     (HERE / "chat_golden.json").write_text(text + "\n")
 

@@ -60,7 +60,7 @@ class MixedDataTest : public testing::Test {
     const std::string base = testing::TempDir() + "qft_mixed_" + std::to_string(getpid());
     Write(base + "_a", 400, 'a');
     Write(base + "_b", 100, 'b');
-    tokenizer_ = MakeChatTokenizer(nullptr, nlohmann::json::object());
+    tokenizer_ = MakeChatTokenizer("plain", nlohmann::json::object());
     options_.batch_tokens = 64;
     options_.seed = 5;
   }

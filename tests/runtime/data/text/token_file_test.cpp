@@ -43,7 +43,7 @@ class TokenFileTest : public testing::Test {
 
   StatusOr<std::unique_ptr<Dataset>> Open(const std::string& bytes,
                                           const CorpusOptions& options = {}) {
-    static const auto tokenizer = MakeChatTokenizer(nullptr, nlohmann::json::object());
+    static const auto tokenizer = MakeChatTokenizer("plain", nlohmann::json::object());
     std::ofstream(path_, std::ios::binary) << bytes;
     DatasetOptions all;
     all.corpus = options;

@@ -46,8 +46,18 @@ TEST(TokenizerJson, RefusesByNameWhatItDoesNotDo) {
   expect("model.novelty", [](json& t) { t["model"]["novelty"] = 1; });
   expect("novelty", [](json& t) { t["novelty"] = 1; });
   expect("Lowercase", [](json& t) { t["normalizer"] = {{"type", "Lowercase"}}; });
-  expect("Metaspace", [](json& t) { t["pre_tokenizer"] = {{"type", "Metaspace"}}; });
+  expect("Metaspace", [](json& t) {
+    t["pre_tokenizer"] = {{"type", "Metaspace"}, {"replacement", "_"}};
+  });
+  expect("Metaspace", [](json& t) {
+    t["pre_tokenizer"]["pretokenizers"][0] = {{"type", "Metaspace"}, {"replacement", "\u2581"}};
+  });
+  expect("middle", [](json& t) {
+    t["pre_tokenizer"] = {
+        {"type", "Metaspace"}, {"replacement", "\u2581"}, {"prepend_scheme", "middle"}};
+  });
   expect("pre_tokenizer", [](json& t) { t["pre_tokenizer"] = nullptr; });
+  expect("without decoder", [](json& t) { t["pre_tokenizer"] = t["decoder"] = nullptr; });
   expect("pre_tokenizer", [](json& t) { t["pre_tokenizer"]["pretokenizers"] = json::array(); });
   expect("ByteLevel", [](json& t) {
     t["pre_tokenizer"] = {{"type", "Digits"}, {"individual_digits", true}};
@@ -61,7 +71,28 @@ TEST(TokenizerJson, RefusesByNameWhatItDoesNotDo) {
     t["pre_tokenizer"]["pretokenizers"][0] = {
         {"type", "Split"}, {"pattern", {{"Regex", "a"}}}, {"behavior", "Sideways"}};
   });
-  expect("ByteFallback", [](json& t) { t["decoder"] = {{"type", "ByteFallback"}}; });
+  expect("decoder", [](json& t) { t["decoder"] = {{"type", "ByteFallback"}}; });
+  expect("WordPiece", [](json& t) { t["decoder"] = {{"type", "WordPiece"}}; });
+  expect("Strip", [](json& t) {
+    t["decoder"] = {{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}};
+  });
+  expect("ByteFallback", [](json& t) {
+    t["decoder"] = {{"type", "Sequence"},
+                    {"decoders", {{{"type", "Fuse"}}, {{"type", "ByteFallback"}}}}};
+  });
+  expect("stop", [](json& t) {
+    t["decoder"] = {
+        {"type", "Sequence"},
+        {"decoders",
+         {{{"type", "Fuse"}}, {{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 1}}}}};
+  });
+  expect("Regex", [](json& t) {
+    t["normalizer"] = {{"type", "Replace"}, {"pattern", {{"Regex", " +"}}}, {"content", "_"}};
+  });
+  expect("Precompiled", [](json& t) { t["normalizer"] = {{"type", "Precompiled"}}; });
+  expect("RobertaProcessing", [](json& t) {
+    t["post_processor"] = {{"type", "RobertaProcessing"}};
+  });
   for (const char* pattern : {"\\w+", "\\bx", "\\h", "(?x:a)", "(?<n>a)", "\\R", "a\\1"}) {
     expect(std::string(pattern, 1) == "(" ? "(?" : "\\", [pattern](json& t) {
       t["pre_tokenizer"]["pretokenizers"][0] = {
@@ -121,6 +152,36 @@ TEST(TokenizerJson, RefusesWhatIsBroken) {
         t["normalizer"] = {{"type", "Sequence"}};
       },
       [](json& t) { t["decoder"] = "ByteLevel"; },
+      [](json& t) {
+        t["decoder"] = {{"type", "Sequence"}, {"decoders", 3}};
+      },
+      [](json& t) {
+        t["normalizer"] = {{"type", "Replace"}, {"pattern", {{"String", ""}}}, {"content", "_"}};
+      },
+      [](json& t) {
+        t["normalizer"] = {{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", 1}};
+      },
+      [](json& t) {
+        t["normalizer"] = {{"type", "Prepend"}, {"prepend", std::string(1000, 'x')}};
+      },
+      [](json& t) { t["post_processor"] = 1; },
+      [](json& t) {
+        t["post_processor"] = {{"type", "TemplateProcessing"}};
+      },
+      [](json& t) {
+        t["post_processor"] = {{"type", "TemplateProcessing"}, {"single", json::array()}};
+      },
+      [](json& t) {
+        t["post_processor"] = {
+            {"type", "TemplateProcessing"},
+            {"single", {{{"SpecialToken", {{"id", "<s>"}}}}, {{"Sequence", {{"id", "A"}}}}}}};
+      },
+      [](json& t) {
+        t["post_processor"] = {
+            {"type", "TemplateProcessing"},
+            {"single", {{{"SpecialToken", {{"id", "<s>"}}}}, {{"Sequence", {{"id", "A"}}}}}},
+            {"special_tokens", {{"<s>", {{"ids", {5000}}}}}}};
+      },
   };
   for (size_t i = 0; i < changes.size(); ++i) {
     std::string message;
@@ -228,6 +289,21 @@ TEST(Tokenizer, LooksUpTokens) {
   const int32_t negative[] = {-1};
   EXPECT_EQ(GetErrorInfo(Small().Decode(negative, 1, true).status()).code, ErrorCode::kOutOfRange);
   EXPECT_EQ(*Small().Decode(nullptr, 0, true), "");
+}
+
+// An added token that is not looked for is made by nothing else.
+TEST(Tokenizer, MergesMakeNoAddedToken) {
+  json changed = json::parse(SmallJson());
+  changed["model"]["ignore_merges"] = true;
+  changed["added_tokens"].push_back({{"id", 2001}, {"content", "zqxj"}, {"special", true}});
+  const auto tokenizer = MakeTokenizer(changed.dump());
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  std::vector<int32_t> ids;
+  ASSERT_TRUE((*tokenizer)->Encode("zqxj", true, &ids).ok());
+  EXPECT_EQ(ids, std::vector<int32_t>{2001});
+  ids.clear();
+  ASSERT_TRUE((*tokenizer)->Encode("zqxj", false, &ids).ok());
+  EXPECT_GT(ids.size(), 1u);
 }
 
 // One megabyte in one piece: the merges of a word take O(n log n), spaces no stack.

@@ -36,7 +36,7 @@ run_sanitizer() {
   for tool in memcheck racecheck initcheck synccheck; do
     for test in "$programs"/kernels_*_test; do echo "$tool $test $out"; done
   done | xargs -P "$(nproc)" -L 1 bash -c 'timeout 400 compute-sanitizer --tool "$0" --error-exitcode 9 "$1" \
-    >"$2/$0.$(basename "$1").txt" 2>&1; echo "$0 $(basename "$1"): $?"' | sort
+    >"$2/$0.$(basename "$1").txt" 2>&1; code=$?; echo "$0 $(basename "$1"): $code"' | sort
 }
 
 # Each line: a name and the options of qft bench. docs/benchmarks.md quotes what this prints.

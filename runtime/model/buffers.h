@@ -1,7 +1,7 @@
 // The memory that forward and backward write to, allocated once by the plan. T is the planned
 // micro_batch_tokens; a shorter micro-batch uses the first rows. Matrices are of the plan's
-// activation type, but for sums of several products, the logits and the running gradient of the
-// residual stream: fp32.
+// activation type, but for sums of several products, the logits and the gradient of the head's
+// input: fp32.
 #pragma once
 
 #include <cstdint>

@@ -151,9 +151,16 @@ __device__ void MaskScores(const AttentionArguments& a, int query, int first_key
   }
 }
 
-// Products -> probabilities; rescales the sums of the rows. state.sum is of the lane's columns.
+// The lane's two rows of a row tile. A type of its own, since of an array RowState[n][2] nvcc 13.0
+// initialises [0] alone and leaves zeros in the others.
+struct RowPair {
+  RowState half[2];
+};
+
+// Products -> probabilities; rescales the sums of the rows. The states' sums are of the lane's
+// columns.
 template <int kDim>
-__device__ void UpdateRows(float scale_log2, RowState (&state)[2], float (&c)[kForwardKeys / 8][4],
+__device__ void UpdateRows(float scale_log2, RowPair& state, float (&c)[kForwardKeys / 8][4],
                            float (&sums)[kDim / 8][4]) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -162,14 +169,14 @@ __device__ void UpdateRows(float scale_log2, RowState (&state)[2], float (&c)[kF
     for (int j = 0; j < kForwardKeys / 8; ++j) {
       largest = fmaxf(largest, fmaxf(c[j][2 * half], c[j][2 * half + 1]));
     }
-    const float factor = state[half].Raise(MaxOverQuad(largest) * scale_log2);
-    const float base = state[half].Base();
+    const float factor = state.half[half].Raise(MaxOverQuad(largest) * scale_log2);
+    const float base = state.half[half].Base();
 #pragma unroll
     for (int j = 0; j < kForwardKeys / 8; ++j) {
 #pragma unroll
       for (int e = 2 * half; e < 2 * half + 2; ++e) {
         c[j][e] = Exp2Fast(fmaf(c[j][e], scale_log2, -base));
-        state[half].sum += c[j][e];
+        state.half[half].sum += c[j][e];
       }
     }
 #pragma unroll
@@ -182,14 +189,14 @@ __device__ void UpdateRows(float scale_log2, RowState (&state)[2], float (&c)[kF
 
 template <int kDim, int kRowTiles>
 __device__ void StoreRows(const AttentionArguments& a, int head, int first,
-                          const RowState (&state)[kRowTiles][2],
+                          const RowPair (&state)[kRowTiles],
                           const float (&sums)[kRowTiles][kDim / 8][4]) {
 #pragma unroll
   for (int i = 0; i < kRowTiles; ++i) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int query = first + kMmaRows * i + FragmentRow() + 8 * half;
-      RowState row = state[i][half];
+      RowState row = state[i].half[half];
       row.sum = SumOverQuad(row.sum);
       if (query >= a.tokens) continue;
       StoreFragmentRow<kDim>(sums[i], half, 1.0f / row.sum, a.out, a.QueryOffset(query, head));
@@ -218,7 +225,7 @@ __global__ void __launch_bounds__(kForwardThreads) MmaForwardKernel(const Attent
   const auto* k = static_cast<const BFloat16*>(a.k.data) + a.KvHead(head) * kDim;
   const auto* v = static_cast<const BFloat16*>(a.v.data) + a.KvHead(head) * kDim;
   const WarpWindow window(a, first + warp_row, kMmaRows * kRowTiles);
-  RowState state[kRowTiles][2];
+  RowPair state[kRowTiles];
   float sums[kRowTiles][kDim / 8][4] = {};
 
   int key = a.Start(first) / kKeys * kKeys;

@@ -13,6 +13,7 @@
 
 namespace qft::cuda {
 
+struct GradientOperand;
 struct IntegerProblem;
 
 class CudaEngine final : public Engine {
@@ -119,10 +120,10 @@ class CudaEngine final : public Engine {
   // LionUpdate of a tensor of codes, without its critical features; false, and Fail, on an error.
   bool LaunchLionCodes(const LionOptions& options, const Weight& w, const Momentum& m,
                        const Gradient& gradient, StepState* step);
-  // out [R, C] = dy [R, L] * b [L, C] of codes, with dy's scales; critical [L, count] features of b
-  // have columns of out to themselves (ThinProblem).
-  void IntegerGradient(const Operand& dy, const int8_t* b, const CriticalFeatures& critical,
-                       const float* divisors, const Matrix& out, bool accumulate);
+  // out [R, C] = dy [R, L] * b [L, C] of codes, with dy's scales; critical features of b have
+  // columns of out to themselves.
+  void IntegerGradient(const Operand& dy, const GradientOperand& b, const Matrix& out,
+                       bool accumulate);
   // out [m, n] = a * b (+ out), row-major, b transposed or not; all fp32.
   struct FloatProblem {
     int64_t m, n, k;

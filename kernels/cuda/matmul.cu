@@ -2,12 +2,10 @@
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/engine.h"
 #include "kernels/cuda/gemm.h"
-#include "kernels/cuda/transpose.cuh"
+#include "kernels/cuda/gradient_operand.cuh"
 
 namespace qft::cuda {
 namespace {
-
-constexpr int64_t kAlignment = 256;  // of the parts of a scratch region
 
 IntegerProblem Problem(const Operand& a, const int8_t* b, const Matrix& out, bool accumulate) {
   IntegerProblem p;
@@ -66,18 +64,15 @@ void CudaEngine::MatmulForward(const Operand& x, const Weight& w, const Matrix& 
   IntegerMatmul(p);
 }
 
-// b [k, n] codes are transposed into scratch, since tensor cores take INT8 operands along the sum.
-void CudaEngine::IntegerGradient(const Operand& dy, const int8_t* b,
-                                 const CriticalFeatures& critical, const float* divisors,
-                                 const Matrix& out, bool accumulate) {
-  const ThinProblem thin{&dy, &critical, divisors, &out};
-  const int64_t codes = RoundUp(dy.cols * out.cols, kAlignment);
-  const size_t thin_bytes = critical.count > 0 ? ThinScratchBytes(thin) : 0;
-  auto* scratch = static_cast<int8_t*>(Scratch(static_cast<size_t>(codes) + thin_bytes));
+void CudaEngine::IntegerGradient(const Operand& dy, const GradientOperand& b, const Matrix& out,
+                                 bool accumulate) {
+  void* scratch = Scratch(PreparedBytes(b));
   if (scratch == nullptr) return;
-  LaunchTranspose(b, dy.cols, out.cols, scratch, stream_);
-  IntegerMatmul(Problem(dy, scratch, out, accumulate));
-  if (critical.count > 0) LaunchThin(thin, scratch + codes, stream_);
+  const PreparedOperand prepared = LaunchPrepare(b, scratch, stream_);
+  IntegerMatmul(Problem(dy, prepared.transposed, out, accumulate));
+  if (b.critical.count > 0) {
+    LaunchThin({&dy, &b.critical, prepared.factors, &out}, multiprocessors_, stream_);
+  }
   CheckLaunch("integer gradient");
 }
 
@@ -89,7 +84,8 @@ void CudaEngine::MatmulInputGradient(const Operand& dy, const Weight& w, const M
                         false, static_cast<float*>(dx.data), accumulate});
   }
   if (w.dtype != DType::kI8) return Fail(kNeedCodes);
-  IntegerGradient(dy, static_cast<const int8_t*>(w.data), w.critical, w.grid, dx, accumulate);
+  const auto* codes = static_cast<const int8_t*>(w.data);
+  IntegerGradient(dy, {codes, w.rows, w.cols, w.critical, w.grid}, dx, accumulate);
 }
 
 void CudaEngine::MatmulWeightGradient(const Operand& dy_t, const Operand& x, const Matrix& dw,
@@ -101,7 +97,8 @@ void CudaEngine::MatmulWeightGradient(const Operand& dy_t, const Operand& x, con
                         static_cast<const float*>(x.data), false, static_cast<float*>(dw.data),
                         accumulate});
   }
-  IntegerGradient(dy_t, static_cast<const int8_t*>(x.data), x.critical, x.scales, dw, accumulate);
+  const auto* codes = static_cast<const int8_t*>(x.data);
+  IntegerGradient(dy_t, {codes, x.rows, x.cols, x.critical, x.scales}, dw, accumulate);
 }
 
 }  // namespace qft::cuda

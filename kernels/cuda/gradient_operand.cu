@@ -1,0 +1,138 @@
+#include "kernels/cuda/gradient_operand.cuh"
+
+#include "kernels/cuda/device.cuh"
+
+namespace qft::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kBlocks = 5;  // a multiprocessor at least, to have enough copies under way
+constexpr int kWarps = kThreads / 32;
+constexpr int kTile = 128;
+constexpr int kStride = kTile + 4;       // bytes; spreads a column's words over the banks
+constexpr int64_t kPartAlignment = 256;  // of what lies in scratch
+
+__device__ float FactorOf(const GradientOperand& operand, int64_t i, int feature) {
+  const float divisor = operand.divisors[i];
+  if (divisor == 0.0f) return 0.0f;
+  return operand.critical.values[i * operand.critical.count + feature] * __fdiv_rn(1.0f, divisor);
+}
+
+// The terms of one factor, kFactorTerms codes a stride apart.
+__device__ void StoreTerms(float factor, const RowScale& scale, int64_t stride, int8_t* codes) {
+  float rest = scale.zero ? 0.0f : factor * scale.inverse;
+#pragma unroll
+  for (int term = 0; term < kFactorTerms; ++term) {
+    const int code = RoundToInt(rest);
+    codes[term * stride] = static_cast<int8_t>(code);
+    rest = (rest - static_cast<float>(code)) * kFactorTermSteps;
+  }
+}
+
+// Reads its factors twice, the second time from cache. A block.
+__device__ void MakeFactors(const GradientOperand& operand, int feature, const Factors& out) {
+  const int64_t count = feature < operand.critical.count ? operand.length : 0;
+  float largest = 0.0f;
+#pragma unroll 8
+  for (int64_t i = threadIdx.x; i < count; i += kThreads) {
+    largest = LargerMagnitude(largest, FactorOf(operand, i, feature));
+  }
+  const RowScale scale = MakeRowScale(LargestOfBlock(__float_as_int(largest)), 127.0f);
+  if (threadIdx.x == 0) out.scales[feature] = scale.scale;
+  int8_t* codes = out.codes + int64_t{feature} * kFactorTerms * out.stride;
+#pragma unroll 8
+  for (int64_t i = threadIdx.x; i < out.stride; i += kThreads) {
+    StoreTerms(i < count ? FactorOf(operand, i, feature) : 0.0f, scale, out.stride, codes + i);
+  }
+}
+
+__device__ uint32_t LoadWord(const int8_t* row, int64_t c, int64_t cols) {
+  const int8_t* p = row + c;
+  if (c + 4 <= cols && reinterpret_cast<uintptr_t>(p) % 4 == 0) {
+    return *reinterpret_cast<const uint32_t*>(p);
+  }
+  uint32_t word = 0;
+  for (int i = 0; i < 4 && c + i < cols; ++i) word |= (p[i] & 0xffu) << (8 * i);
+  return word;
+}
+
+// A tile of kTile x kTile to out [cols, rows]. A block.
+__device__ void TransposeTile(const GradientOperand& in, int64_t first_row, int64_t first_col,
+                              int8_t* out) {
+  __shared__ uint32_t tile[kTile * kStride / 4];
+  const int64_t rows = in.length;
+  const int word = threadIdx.x % 32;
+  for (int quad = threadIdx.x / 32; quad < kTile / 4; quad += kWarps) {
+    const int64_t c = first_col + 4 * word;
+    uint32_t w[4] = {};
+    for (int i = 0; i < 4; ++i) {
+      const int64_t r = first_row + 4 * quad + i;
+      if (r < rows && c < in.cols) w[i] = LoadWord(in.codes + r * in.cols, c, in.cols);
+    }
+    Transpose4(w);
+    for (int i = 0; i < 4; ++i) tile[(4 * word + i) * (kStride / 4) + quad] = w[i];
+  }
+  __syncthreads();
+  for (int i = threadIdx.x; i < kTile * kTile / 16; i += kThreads) {
+    const int64_t c = first_col + i / (kTile / 16);
+    const int64_t r = first_row + i % (kTile / 16) * 16;
+    if (c >= in.cols || r >= rows) continue;
+    const uint32_t* from = tile + i / (kTile / 16) * (kStride / 4) + i % (kTile / 16) * 4;
+    int8_t* to = out + c * rows + r;
+    if (r + 16 <= rows && reinterpret_cast<uintptr_t>(to) % 16 == 0) {
+      *reinterpret_cast<uint4*>(to) = make_uint4(from[0], from[1], from[2], from[3]);
+      continue;
+    }
+    for (int j = 0; j < 16 && r + j < rows; ++j) {
+      to[j] = static_cast<int8_t>(from[j / 4] >> (8 * (j % 4)));
+    }
+  }
+}
+
+// The first blocks a feature of factors each, which take few processors long; the others, beside
+// them, a tile each.
+__global__ void __launch_bounds__(kThreads, kBlocks)
+    PrepareKernel(GradientOperand operand, PreparedOperand out) {
+  const auto block = static_cast<int64_t>(blockIdx.x);
+  if (block < out.factors.features) {
+    MakeFactors(operand, static_cast<int>(block), out.factors);
+    return;
+  }
+  const int64_t columns = CeilDivide(operand.cols, kTile);
+  const int64_t tile = block - out.factors.features;
+  TransposeTile(operand, tile / columns * kTile, tile % columns * kTile, out.transposed);
+}
+
+int64_t TransposedBytes(const GradientOperand& operand) {
+  return RoundUp(operand.length * operand.cols, kPartAlignment);
+}
+
+Factors FactorsOf(const GradientOperand& operand, int8_t* memory) {
+  Factors factors;
+  factors.features = static_cast<int>(RoundUp(operand.critical.count, kFactorFeatures));
+  factors.stride = RoundUp(operand.length, kFactorChunk);
+  factors.codes = memory;
+  factors.scales =
+      reinterpret_cast<float*>(memory + factors.features * kFactorTerms * factors.stride);
+  return factors;
+}
+
+}  // namespace
+
+size_t PreparedBytes(const GradientOperand& operand) {
+  const Factors factors = FactorsOf(operand, nullptr);
+  const int64_t factor_bytes =
+      factors.features * (kFactorTerms * factors.stride + static_cast<int64_t>(sizeof(float)));
+  return static_cast<size_t>(TransposedBytes(operand) + factor_bytes);
+}
+
+PreparedOperand LaunchPrepare(const GradientOperand& operand, void* scratch, cudaStream_t stream) {
+  auto* memory = static_cast<int8_t*>(scratch);
+  const PreparedOperand out{memory, FactorsOf(operand, memory + TransposedBytes(operand))};
+  const int64_t tiles = CeilDivide(operand.length, kTile) * CeilDivide(operand.cols, kTile);
+  PrepareKernel<<<static_cast<unsigned>(out.factors.features + tiles), kThreads, 0, stream>>>(
+      operand, out);
+  return out;
+}
+
+}  // namespace qft::cuda

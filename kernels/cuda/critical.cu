@@ -19,17 +19,32 @@ struct ThinShape {
   static constexpr int kWarps = kTiles == 2 ? 16 : kTiles == 3 ? 12 : 8;
 };
 
-// 16 codes of a row from column k on, zeros behind the end.
-__device__ uint4 LoadCodes(const int8_t* row, int64_t k, int64_t length, bool inside) {
-  if (!inside || k >= length) return make_uint4(0, 0, 0, 0);
-  const int8_t* p = row + k;
-  if (k + 16 <= length && reinterpret_cast<uintptr_t>(p) % 16 == 0) {
-    return *reinterpret_cast<const uint4*>(p);
+// 16 bytes, read before the next barrier of the warp.
+__device__ uint4 LoadNow(const int8_t* p) {
+  uint4 v;
+  asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];\n"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(p)
+               : "memory");
+  return v;
+}
+
+// 16 codes of row r from column k on, zeros behind the ends. kWhole promises that rows are whole
+// vectors of 16 aligned codes: then no branch stands between loads, and behind the last row that
+// row comes again.
+template <bool kWhole>
+__device__ uint4 LoadCodes(const Operand& x, int64_t r, int64_t k) {
+  const auto* codes = static_cast<const int8_t*>(x.data);
+  if constexpr (kWhole) {
+    const bool inside = k < x.cols;
+    const uint4 loaded = LoadNow(codes + Smaller(r, x.rows - 1) * x.cols + (inside ? k : 0));
+    return inside ? loaded : make_uint4(0, 0, 0, 0);
   }
   uint32_t w[4] = {};
 #pragma unroll
   for (int i = 0; i < 16; ++i) {
-    if (k + i < length) w[i / 4] |= (static_cast<uint32_t>(p[i]) & 0xffu) << (8 * (i % 4));
+    const bool inside = r < x.rows && k + i < x.cols;
+    if (inside) w[i / 4] |= (codes[r * x.cols + k + i] & 0xffu) << (8 * (i % 4));
   }
   return make_uint4(w[0], w[1], w[2], w[3]);
 }
@@ -68,7 +83,7 @@ __device__ void AddChunk(const uint4 (&rows)[kRowTiles][2],
 }
 
 // INT32 sums: of at most a million products a warp.
-template <typename Shape, typename T>
+template <typename Shape, bool kWhole, typename T>
 __global__ void __launch_bounds__(32 * Shape::kWarps)
     ThinKernel(Operand dy, CriticalFeatures critical, Factors factors, T* out, int64_t out_cols) {
   constexpr int kRowTiles = Shape::kRowTiles, kRows = Shape::kRows, kWarps = Shape::kWarps;
@@ -79,7 +94,6 @@ __global__ void __launch_bounds__(32 * Shape::kWarps)
   const int quad = threadIdx.x % 4;
   const int64_t first_row = int64_t{blockIdx.x} * kRows;
   const int first_feature = static_cast<int>(blockIdx.y) * kFeatures;
-  const auto* codes = static_cast<const int8_t*>(dy.data);
   const int8_t* factor = factors.codes + int64_t{first_feature + group} * kTerms * factors.stride;
   Sums<kRowTiles> sums = {};
   for (int64_t k0 = int64_t{warp} * kChunk; k0 < factors.stride; k0 += kWarps * kChunk) {
@@ -88,15 +102,16 @@ __global__ void __launch_bounds__(32 * Shape::kWarps)
     uint4 terms[kFeatureTiles][kTerms];
 #pragma unroll
     for (int i = 0; i < 2 * kRowTiles; ++i) {
-      const int64_t r = first_row + 8 * i + group;
-      rows[i / 2][i % 2] = LoadCodes(codes + r * dy.cols, k, dy.cols, r < dy.rows);
+      rows[i / 2][i % 2] = LoadCodes<kWhole>(dy, first_row + 8 * i + group, k);
     }
 #pragma unroll
     for (int i = 0; i < kFeatureTiles * kTerms; ++i) {
       const int64_t row = 8 * (i / kTerms) * kTerms + i % kTerms;
-      terms[i / kTerms][i % kTerms] =
-          *reinterpret_cast<const uint4*>(factor + row * factors.stride + k);
+      terms[i / kTerms][i % kTerms] = LoadNow(factor + row * factors.stride + k);
     }
+    // All loads are under way before the first product: without this, the compiler takes turns, to
+    // save registers, and waits for each.
+    __syncwarp();
     AddChunk(rows, terms, sums);
   }
 #pragma unroll
@@ -126,8 +141,12 @@ template <typename Shape, typename T>
 void LaunchShape(const ThinProblem& p, T* out, cudaStream_t stream) {
   const dim3 blocks(static_cast<unsigned>(CeilDivide(p.dy->rows, Shape::kRows)),
                     static_cast<unsigned>(p.factors.features / kFactorFeatures));
-  ThinKernel<Shape, T>
-      <<<blocks, 32 * Shape::kWarps, 0, stream>>>(*p.dy, *p.critical, p.factors, out, p.out->cols);
+  const bool whole =
+      p.dy->cols % 16 == 0 && reinterpret_cast<uintptr_t>(p.dy->data) % sizeof(uint4) == 0;
+  WithFlag(whole, [&](auto flag) {
+    ThinKernel<Shape, decltype(flag)::value><<<blocks, 32 * Shape::kWarps, 0, stream>>>(
+        *p.dy, *p.critical, p.factors, out, p.out->cols);
+  });
 }
 
 // What the busiest multiprocessor reads, in rows of codes: those of its blocks and, for each block,

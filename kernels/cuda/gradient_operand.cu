@@ -6,16 +6,30 @@ namespace qft::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kBlocks = 5;  // a multiprocessor at least, to have enough copies under way
+constexpr int kBlocks = 4;  // a multiprocessor at least, to have enough copies under way
 constexpr int kWarps = kThreads / 32;
 constexpr int kTile = 128;
 constexpr int kStride = kTile + 4;       // bytes; spreads a column's words over the banks
 constexpr int64_t kPartAlignment = 256;  // of what lies in scratch
 
-__device__ float FactorOf(const GradientOperand& operand, int64_t i, int feature) {
-  const float divisor = operand.divisors[i];
-  if (divisor == 0.0f) return 0.0f;
-  return operand.critical.values[i * operand.critical.count + feature] * __fdiv_rn(1.0f, divisor);
+constexpr int kBatch = 8;  // factors of a thread on their way at once
+
+// The factors of rows first, first + kThreads .. of a feature, zeros from `end` on. No branch
+// stands between the loads.
+__device__ void LoadFactors(const GradientOperand& operand, int feature, int64_t first, int64_t end,
+                            float (&factors)[kBatch]) {
+  float divisors[kBatch];
+#pragma unroll
+  for (int j = 0; j < kBatch; ++j) {
+    const int64_t i = Smaller(first + j * kThreads, operand.length - 1);
+    divisors[j] = operand.divisors[i];
+    factors[j] = operand.critical.values[i * operand.critical.count + feature];
+  }
+#pragma unroll
+  for (int j = 0; j < kBatch; ++j) {
+    const bool none = divisors[j] == 0.0f || first + j * kThreads >= end;
+    factors[j] = none ? 0.0f : factors[j] * __fdiv_rn(1.0f, divisors[j]);
+  }
 }
 
 // The terms of one factor, kFactorTerms codes a stride apart.
@@ -29,20 +43,29 @@ __device__ void StoreTerms(float factor, const RowScale& scale, int64_t stride, 
   }
 }
 
-// Reads its factors twice, the second time from cache. A block.
-__device__ void MakeFactors(const GradientOperand& operand, int feature, const Factors& out) {
-  const int64_t count = feature < operand.critical.count ? operand.length : 0;
+// Row `row` of the factors, a feature or padding. Reads them twice, the second time from cache. A
+// block.
+__device__ void MakeFactors(const GradientOperand& operand, int64_t row, const Factors& out) {
+  const bool padding = row >= operand.critical.count;
+  const int feature = padding ? 0 : static_cast<int>(row);
+  const int64_t end = padding ? 0 : operand.length;
+  float factors[kBatch];
   float largest = 0.0f;
-#pragma unroll 8
-  for (int64_t i = threadIdx.x; i < count; i += kThreads) {
-    largest = LargerMagnitude(largest, FactorOf(operand, i, feature));
+  for (int64_t i = threadIdx.x; i < end; i += kBatch * kThreads) {
+    LoadFactors(operand, feature, i, end, factors);
+#pragma unroll
+    for (int j = 0; j < kBatch; ++j) largest = LargerMagnitude(largest, factors[j]);
   }
   const RowScale scale = MakeRowScale(LargestOfBlock(__float_as_int(largest)), 127.0f);
-  if (threadIdx.x == 0) out.scales[feature] = scale.scale;
-  int8_t* codes = out.codes + int64_t{feature} * kFactorTerms * out.stride;
-#pragma unroll 8
-  for (int64_t i = threadIdx.x; i < out.stride; i += kThreads) {
-    StoreTerms(i < count ? FactorOf(operand, i, feature) : 0.0f, scale, out.stride, codes + i);
+  if (threadIdx.x == 0) out.scales[row] = scale.scale;
+  int8_t* codes = out.codes + row * kFactorTerms * out.stride;
+  for (int64_t i = threadIdx.x; i < out.stride; i += kBatch * kThreads) {
+    LoadFactors(operand, feature, i, end, factors);
+#pragma unroll
+    for (int j = 0; j < kBatch; ++j) {
+      const int64_t at = i + j * kThreads;
+      if (at < out.stride) StoreTerms(factors[j], scale, out.stride, codes + at);
+    }
   }
 }
 
@@ -95,7 +118,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
     PrepareKernel(GradientOperand operand, PreparedOperand out) {
   const auto block = static_cast<int64_t>(blockIdx.x);
   if (block < out.factors.features) {
-    MakeFactors(operand, static_cast<int>(block), out.factors);
+    MakeFactors(operand, block, out.factors);
     return;
   }
   const int64_t columns = CeilDivide(operand.cols, kTile);

@@ -1,0 +1,34 @@
+"""Which runs the table consists of: one for each arm, learning rate and seed of arms.json."""
+
+import json
+
+GROUPS = ("long", "main", "arms", "short", "rates")
+
+
+def job_name(arm, rate, seed):
+    return f"{arm}_{rate:g}_{seed}"
+
+
+def read_jobs(path, groups=GROUPS, steps=None, seeds=None):
+    """Dicts, in the order of `groups` and within a group seed by seed, so that what is cut short has few
+    seeds of every arm and not some arms alone. `steps` and `seeds` cut the arms down, for a trial."""
+    table = json.loads(path.read_text(encoding="utf-8"))
+    jobs = []
+    for group in groups:
+        arms = [{**table["defaults"], **arm} for arm in table["arms"] if arm["group"] == group]
+        for seed in range(max((arm["seeds"] for arm in arms), default=0)):
+            jobs += [job_of(arm, rate, seed, table["answers"], steps) for arm in arms
+                     for rate in arm["learning_rates"] if seed < min(arm["seeds"], seeds or seed + 1)]
+    return jobs
+
+
+def job_of(arm, rate, seed, answers, steps):
+    job = {key: value for key, value in arm.items()
+           if key not in ("learning_rates", "seeds", "answer_seeds")}
+    job.update(name=job_name(arm["name"], rate, seed), arm=arm["name"], learning_rate=rate,
+               seed=seed, steps=steps or arm["steps"])
+    if seed < arm["answer_seeds"]:
+        job["answers"] = answers
+    if job["evaluate_every"] and steps:
+        job["evaluate_every"] = 1
+    return job

@@ -11,19 +11,17 @@ MOST = {"held_out": 0.3, "unrelated": 0.5}
 CLAIMS = (("int8-default", "fp32-lion"), ("int8-default-planted", "fp32-lion-planted"))
 BF16, RIVALS = "bf16-lion8bit", ("int8-default", "int8-fused", "int8-least-memory",
                                  "int8-fused-least-memory")
-# In which order arms are listed, by what they are for.
-GROUPS = ("main", "arms", "short", "long", "rates")
 
 
 def read_runs(folders):
-    """Dicts; of a run that is in several folders the last whole one."""
+    """Dicts in the order of arms.json; of a run that is in several folders the last whole one."""
     runs = {}
     for folder in folders:
         for path in sorted((folder / "runs").glob("*.json")):
             run = json.loads(path.read_text(encoding="utf-8"))
             if run["finished"] or path.name not in runs:
                 runs[path.name] = run
-    return sorted(runs.values(), key=lambda run: GROUPS.index(run["group"]))
+    return sorted(runs.values(), key=lambda run: (run["place"], run["learning_rate"]))
 
 
 class Arm:
@@ -95,8 +93,9 @@ def best_rate(arms, name):
 
 
 def base_of(arm, arms):
-    """Its partner at the same rate, or else at that of the partner's own."""
-    return arms.get((arm.against, arm.rate)) or main_rate(arms, arm.against)
+    """Its partner at the rate that arms.json names or the same rate, or else at the partner's own."""
+    rate = arm.first.get("against_rate", arm.rate)
+    return arms.get((arm.against, rate)) or main_rate(arms, arm.against)
 
 
 def entry(arm, arms):
@@ -148,5 +147,6 @@ def summary(runs):
     return {"arms": [entry(main_rate(arms, name), arms) for name in names],
             "learning_rates": [dict(entry(arm, arms), best=arm is best_rate(arms, name))
                                for name in names if len(rates_of(arms, name)) > 1
-                               for arm in rates_of(arms, name)],
+                               for arm in sorted(rates_of(arms, name),
+                                                 key=lambda arm: arm.rate)],
             "verdicts": verdicts(arms)}

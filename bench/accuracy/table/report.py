@@ -63,10 +63,11 @@ def table(entries):
              "| bytes a parameter |", "|" + " --- |" * 10]
     for entry in entries:
         against = entry.get("against", {})
+        base = f"{against['name']}, {against['learning_rate']:g}" if against else ""
         lines.append(
             f"| {entry['name']} | {entry['learning_rate']:g} | {entry['steps']} "
             f"| {len(entry['seeds'])} | {mean(entry['held_out_loss']):.4f} "
-            f"| {mean(entry['unrelated_loss']):.4f} | {against.get('name', '')} "
+            f"| {mean(entry['unrelated_loss']):.4f} | {base} "
             f"| {percent(against.get('held_out'))} | {percent(against.get('unrelated'))} "
             f"| {entry['bytes_per_parameter']:.2f} |")
     return lines

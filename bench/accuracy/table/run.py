@@ -61,8 +61,8 @@ class Runner:
 
     def run(self):
         arguments = self.arguments
-        jobs = [job for job in read_jobs(arguments.arms, arguments.groups, arguments.steps,
-                                         arguments.seeds) if not finished(self.result_path(job))]
+        jobs = [job for job in read_jobs(arguments.arms, arguments.groups, arguments.names,
+                                         arguments.steps, arguments.seeds) if not finished(self.result_path(job))]
         for job in jobs:
             job["kind"] = (job["program"], job["steps"], "answers" in job)
         self.say(len(jobs), "runs to do")
@@ -98,6 +98,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=1e9, help="of the whole call")
     parser.add_argument("--job-seconds", type=float, default=1e9, help="of one run")
     parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
+    parser.add_argument("--names", nargs="+", help="arms; all of the groups otherwise")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--rows", type=int)

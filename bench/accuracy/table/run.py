@@ -61,8 +61,9 @@ class Runner:
 
     def run(self):
         arguments = self.arguments
-        jobs = [job for job in read_jobs(arguments.arms, arguments.groups, arguments.names,
-                                         arguments.steps, arguments.seeds) if not finished(self.result_path(job))]
+        listed = read_jobs(arguments.arms, arguments.groups, arguments.names, arguments.steps,
+                           arguments.seeds)
+        jobs = [job for job in listed if not finished(self.result_path(job))]
         for job in jobs:
             job["kind"] = (job["program"], job["steps"], "answers" in job)
         self.say(len(jobs), "runs to do")

@@ -50,6 +50,13 @@ class EvalResult(Sized):
                 ("tokens", c_int64)]
 
 
+class Metrics(Sized):
+    _fields_ = [("struct_size", ctypes.c_uint64)] + [(name, c_int64) for name in (
+        "step", "parameters", "parameters_trained", "weight_bytes", "critical_bytes",
+        "momentum_bytes", "gradient_bytes", "activation_bytes", "workspace_bytes", "total_bytes",
+        "residual_bytes")]
+
+
 class TensorView(Sized):
     _fields_ = [("struct_size", ctypes.c_uint64), ("data", c_void_p), ("device", c_int32),
                 ("device_index", c_int32), ("dtype", c_int32), ("dimensions", c_int32),
@@ -87,12 +94,21 @@ class Model:
         count = c_int64()
         library.call("qft_model_get_tensor_count", self.handle, ctypes.byref(count))
         self.tensors = {}
+        self.quantised_rows = 0
         for index in range(count.value):
             info = TensorInfo()
             library.call("qft_model_get_tensor_info", self.handle, c_int64(index),
                          ctypes.byref(info))
             shape = (info.rows, info.cols) if info.dimensions == 2 else (info.cols,)
             self.tensors[info.name.decode()] = (index, shape)
+            self.quantised_rows += info.rows * info.quantised
+
+    def config(self):
+        """What its Hugging Face config.json says."""
+        text, needed = ctypes.create_string_buffer(1 << 16), ctypes.c_size_t()
+        self.library.call("qft_model_config_json", self.handle, text,
+                          ctypes.c_size_t(len(text)), ctypes.byref(needed))
+        return json.loads(text.value)
 
 
 class Session:
@@ -155,17 +171,39 @@ class Session:
         self.library.call("qft_tensor_write", self.handle, c_int64(self.model.tensors[name][0]),
                           c_int32(WEIGHT), ctypes.byref(self._view(values)), None)
 
+    def _batch(self, tokens, targets, documents):
+        """One micro-batch; all arrays [tokens]. The struct borrows from `self.kept`."""
+        self.kept = [numpy.ascontiguousarray(array, dtype=numpy.int32)
+                     for array in (tokens, targets, documents)]
+        return Batch(tokens=len(tokens), token_ids=self.kept[0].ctypes.data,
+                     targets=self.kept[1].ctypes.data, document_ids=self.kept[2].ctypes.data)
+
     def step(self, learning_rate, tokens, targets, documents):
-        """One update from one micro-batch; all arrays [tokens]. Returns the result as a dict."""
-        arrays = [numpy.ascontiguousarray(array, dtype=numpy.int32)
-                  for array in (tokens, targets, documents)]
-        batch = Batch(tokens=len(arrays[0]), token_ids=arrays[0].ctypes.data,
-                      targets=arrays[1].ctypes.data, document_ids=arrays[2].ctypes.data)
+        """One update from one micro-batch. Returns the result as a dict."""
+        batch = self._batch(tokens, targets, documents)
         options = StepOptions(learning_rate=learning_rate)
         result = StepResult()
         self.library.call("qft_session_step", self.handle, ctypes.byref(options),
                           ctypes.byref(batch), c_int64(1), ctypes.byref(result))
         return {name: getattr(result, name) for name, _ in StepResult._fields_}
+
+    def token_losses(self, tokens, targets, documents):
+        """-log p of each target, 0 without one."""
+        losses = numpy.empty(len(tokens), dtype=numpy.float32)
+        self.library.call("qft_session_evaluate", self.handle,
+                          ctypes.byref(self._batch(tokens, targets, documents)), c_int64(1),
+                          ctypes.byref(EvalResult()), c_void_p(losses.ctypes.data))
+        return losses
+
+    def metrics(self):
+        metrics = Metrics()
+        self.library.call("qft_session_get_metrics", self.handle, ctypes.byref(metrics))
+        return {name: getattr(metrics, name) for name, _ in Metrics._fields_}
+
+    def critical_overlap(self):
+        share = c_double()
+        self.library.call("qft_session_get_critical_overlap", self.handle, ctypes.byref(share))
+        return share.value
 
     def gradients(self, rows):
         """Sums over all tokens of the gradient of -log p; the step is abandoned."""
@@ -176,3 +214,36 @@ class Session:
         gradients = {name: self.read(name, GRADIENT) for name in self.model.tensors}
         self.library.call("qft_session_abandon_step", self.handle)
         return gradients
+
+
+class Decoder:
+    """Continues one sequence after another, each time with the likeliest token."""
+
+    def __init__(self, session, capacity, vocabulary):
+        self.library = session.library
+        self.logits = numpy.empty(vocabulary, dtype=numpy.float32)
+        self.handle = c_void_p()
+        self.library.call("qft_decoder_open", session.handle, c_int64(capacity),
+                          ctypes.byref(self.handle))
+
+    def close(self):
+        self.library.dll.qft_decoder_destroy(self.handle)
+        self.handle = c_void_p()
+
+    def _feed(self, tokens):
+        """The likeliest next token."""
+        tokens = numpy.ascontiguousarray(tokens, dtype=numpy.int32)
+        self.library.call("qft_decoder_feed", self.handle, c_void_p(tokens.ctypes.data),
+                          c_int64(len(tokens)), c_void_p(self.logits.ctypes.data),
+                          ctypes.c_size_t(self.logits.size))
+        return int(self.logits.argmax())
+
+    def answer(self, prompt, end, most):
+        """At most `most` tokens, without `end`."""
+        self.library.call("qft_decoder_reset", self.handle)
+        answer = []
+        token = self._feed(prompt)
+        while token != end and len(answer) < most:
+            answer.append(token)
+            token = self._feed([token])
+        return answer

@@ -8,7 +8,6 @@ curve of training losses, and compares it with that of one seed of an arm, if it
 
 import argparse
 import json
-import math
 import pathlib
 import sys
 
@@ -16,7 +15,7 @@ import numpy
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from experiment import Data
+from batches import Documents, learning_rate, order
 from qft_ctypes import Library, Model, Session
 
 
@@ -25,25 +24,18 @@ def smooth(curve, width):
 
 
 def run(arguments):
-    data = Data(arguments.tokens, 1, arguments.documents, None)
-    tokens, targets = data.parts["train"]
-    order = data.order(arguments.seed, arguments.steps)
+    documents = Documents(arguments.tokens, ["train"])
+    rows, length = documents.parts["train"][0].shape
     settings = dict(pair.split("=", 1) for pair in arguments.set)
     model = Model(Library(arguments.library / "libqft.so"), arguments.model)
-    session = Session(model, micro_batch_tokens=arguments.documents * data.length,
-                      seed=arguments.seed, **settings)
+    session = Session(model, micro_batch_tokens=arguments.documents * length, seed=arguments.seed,
+                      **settings)
     curve = []
-    warm_up = max(1, arguments.steps // 33)
-    for step, rows in enumerate(order):
+    for step, chosen in enumerate(order(rows, arguments.seed, arguments.steps,
+                                        arguments.documents)):
         # Without the padding, which the emulation computes and does not count.
-        lengths = [int((targets[row] >= 0).nonzero()[0][-1]) + 2 for row in rows]
-        ids = numpy.concatenate([tokens[row][:n] for row, n in zip(rows, lengths)])
-        wanted = numpy.concatenate([targets[row][:n] for row, n in zip(rows, lengths)])
-        documents = numpy.repeat(numpy.arange(len(rows)), lengths)
-        cosine = 0.5 * (1 + math.cos(math.pi * step / arguments.steps))
-        rate = arguments.rate * min(1.0, (step + 1) / warm_up) * cosine
-        result = session.step(rate, ids, wanted, documents)
-        curve.append(result["loss"])
+        rate = learning_rate(arguments.rate, step, arguments.steps)
+        curve.append(session.step(rate, *documents.unpadded("train", chosen))["loss"])
         if step % 20 == 19:
             print(f"step {step + 1}  loss {numpy.mean(curve[-20:]):.4f}", flush=True)
     return curve

@@ -4,11 +4,15 @@ import argparse
 import dataclasses
 import math
 import pathlib
+import sys
 import time
 
 import numpy
 import torch
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from batches import Documents, learning_rate, order
 from llama import LINEAR, Llama, hadamard_blocks
 from states import MatrixState, lion_fp32
 
@@ -61,23 +65,15 @@ def argument_parser(description, device):
 
 class Data:
     def __init__(self, path, seeds, documents, device):
-        arrays = numpy.load(path)
         self.seeds, self.documents, self.device = seeds, documents, device
-        self.parts = {name: [arrays[f"{name}_tokens"], arrays[f"{name}_targets"]]
-                      for name in ("train", "text", "held_out", "unrelated")}
+        self.parts = Documents(path, ("train", "text", "held_out", "unrelated")).parts
         self.length = self.parts["train"][0].shape[1]
-
-    def order(self, seed, steps, part="train"):
-        """Row numbers [steps, documents]: shuffled epochs, one after the other."""
-        random = numpy.random.default_rng(1000 + seed)
-        rows = len(self.parts[part][0])
-        epochs = -(-steps * self.documents // rows)
-        order = numpy.concatenate([random.permutation(rows) for _ in range(epochs)])
-        return order[: steps * self.documents].reshape(steps, self.documents)
 
     def batches(self, steps, part="train"):
         """tokens and targets [steps, S, T] on the device."""
-        orders = numpy.stack([self.order(seed, steps, part) for seed in range(self.seeds)], 1)
+        rows = len(self.parts[part][0])
+        orders = numpy.stack([order(rows, seed, steps, self.documents)
+                              for seed in range(self.seeds)], 1)
         return [torch.from_numpy(rows[orders].reshape(steps, self.seeds, -1)).to(self.device)
                 for rows in self.parts[part]]
 
@@ -190,12 +186,10 @@ class Run:
         self.targets.copy_(targets[0])
         step = self._captured(self._train_step)
         self.reset()
-        warm_up = max(1, arm.steps // 33)
         losses, norms = [], []
         begin = time.time()
         for index in range(len(tokens)):
-            cosine = 0.5 * (1 + math.cos(math.pi * index / arm.steps))
-            self.rate.fill_(arm.rate * min(1.0, (index + 1) / warm_up) * cosine)
+            self.rate.fill_(learning_rate(arm.rate, index, arm.steps))
             self.tokens.copy_(tokens[index])
             self.targets.copy_(targets[index])
             loss, norm = step()

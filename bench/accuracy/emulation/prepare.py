@@ -7,7 +7,7 @@ Rows are documents of at most `--length` tokens, padded; targets[r, i] is the to
                     answer and the end token; the same seed gives the same split
   unrelated         definitions and examples of WordNet (Debian package wordnet-base), loss on all
   text              the other definitions, for pre-training
-Needs transformers and gguf (the tokeniser comes from the model's GGUF file).
+Needs transformers, and gguf for the tokeniser of a GGUF file.
 """
 
 import argparse
@@ -17,13 +17,20 @@ import numpy
 import transformers
 
 
+def read_tokenizer(model):
+    if model.is_dir():
+        return transformers.AutoTokenizer.from_pretrained(model)
+    return transformers.AutoTokenizer.from_pretrained(model.parent, gguf_file=model.name)
+
+
 def question_rows(tokenizer, path, length):
     import json
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
         prompt = tokenizer(f"Question: {record['question']}\nAnswer:").input_ids
-        answer = tokenizer(f" {record['answer']}").input_ids + [tokenizer.eos_token_id]
+        answer = tokenizer(f" {record['answer']}", add_special_tokens=False).input_ids
+        answer += [tokenizer.eos_token_id]
         if len(prompt) + len(answer) <= length:  # the few longer ones are left out
             rows.append((prompt + answer, len(prompt)))
     return rows
@@ -60,7 +67,8 @@ def pack(rows, length):
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=pathlib.Path, required=True, help="GGUF file")
+    parser.add_argument("--model", type=pathlib.Path, required=True,
+                        help="GGUF file or Hugging Face folder")
     parser.add_argument("--questions", type=pathlib.Path, required=True)
     parser.add_argument("--wordnet", type=pathlib.Path, default=pathlib.Path("/usr/share/wordnet"))
     parser.add_argument("--out", type=pathlib.Path, required=True)
@@ -68,8 +76,7 @@ def main():
     parser.add_argument("--held-out", type=int, default=400)
     parser.add_argument("--unrelated", type=int, default=160)
     arguments = parser.parse_args()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(arguments.model.parent,
-                                                           gguf_file=arguments.model.name)
+    tokenizer = read_tokenizer(arguments.model)
     rows = question_rows(tokenizer, arguments.questions, arguments.length)
     order = numpy.random.default_rng(0).permutation(len(rows))
     rows = [rows[i] for i in order]

@@ -6,17 +6,13 @@ paired differences). With --plot FILE also a picture (needs matplotlib)."""
 import argparse
 import json
 import pathlib
+import sys
 
-from run import STUDENT_95
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from gaps import mean_and_bound
 
 TESTS = ("held_out", "unrelated", "held_out_float")
-
-
-def mean_and_bound(values):
-    count = len(values)
-    mean = sum(values) / count
-    variance = sum((value - mean) ** 2 for value in values) / (count - 1)
-    return mean, STUDENT_95[count - 1] * (variance / count) ** 0.5
 
 
 def gaps(result, base):

@@ -19,9 +19,8 @@ import torch
 import arms as studies
 import model_files
 from experiment import Data, Run, argument_parser, find_columns
+from gaps import mean_and_bound
 from states import encode_gradient, rows_of
-
-STUDENT_95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365}
 
 
 class Study:
@@ -117,13 +116,11 @@ class Study:
         for other in self.results:
             if other.get("arm") == "fp32" and all(other[k] == result[k]
                                               for k in ("rate", "steps", "planted", "pretrain")):
-                base = numpy.array(other[test.replace("_float", "")])
-                gaps = 100 * (numpy.array(result[test]) / base - 1)
-                bound = 0.0
-                if len(gaps) > 1:
-                    bound = STUDENT_95[len(gaps) - 1] * gaps.std(ddof=1) / len(gaps) ** 0.5
-                result[f"{test}_gap_percent"] = [float(gaps.mean()), float(bound)]
-                return f"{gaps.mean():+.3f}%±{bound:.3f}"
+                base = other[test.replace("_float", "")]
+                mean, bound = mean_and_bound([100 * (a / b - 1)
+                                              for a, b in zip(result[test], base)])
+                result[f"{test}_gap_percent"] = [mean, bound or 0.0]
+                return f"{mean:+.3f}%±{bound or 0.0:.3f}"
         return ""
 
     def save(self):

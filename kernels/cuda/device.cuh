@@ -194,10 +194,11 @@ __device__ inline T WarpReduce(T value, Op op) {
   return value;
 }
 
-// Largest of all threads' numbers, none of them negative; every thread gets it. For a
-// kernel that calls it once: nothing keeps a second call off what the first still reads.
+// Largest of all threads' numbers, none of them negative; every thread gets it. Another barrier
+// must stand before a second call, which nothing else keeps off what the first still reads.
+template <int kMostWarps = 32>
 __device__ inline int32_t LargestOfBlock(int32_t value) {
-  __shared__ int32_t partial[32];
+  __shared__ int32_t partial[kMostWarps];
   const int warps = static_cast<int>(blockDim.x) / 32;
   const int lane = threadIdx.x % 32;
   value = __reduce_max_sync(kFullWarp, value);
@@ -224,9 +225,8 @@ __device__ inline T BlockReduce(T value, Op op) {
 
 // LargestOfBlock and BlockReduce for a loop that calls one of them again and again; `turn` counts
 // the calls, which take two places of shared memory in turn, so that one barrier each is enough.
-template <int kMostWarps = 32>
 __device__ inline int32_t LargestInTurn(int32_t value, int turn) {
-  __shared__ int32_t partial[2][kMostWarps];
+  __shared__ int32_t partial[2][32];
   const int warps = static_cast<int>(blockDim.x) / 32;
   const int lane = threadIdx.x % 32;
   value = __reduce_max_sync(kFullWarp, value);

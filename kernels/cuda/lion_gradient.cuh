@@ -119,7 +119,7 @@ class SteadyGradient<StackGradient> {
  public:
   using Ahead = uint4;
 
-  __device__ SteadyGradient(const StackGradient& from, int cols, int r, int /*turn*/)
+  __device__ SteadyGradient(const StackGradient& from, int cols, int r)
       : grid_(from.gradient.grid[r]),
         codes_(static_cast<const int8_t*>(from.gradient.data) + int64_t{r} * cols) {}
   __device__ bool usable() const { return true; }
@@ -145,10 +145,10 @@ class SteadyGradient<ValueGradient<T>> {
   // Values wait in a cache since the row's largest was looked for.
   struct Ahead {};
 
-  // All threads of the block, a row each `turn`; has a barrier.
-  __device__ SteadyGradient(const ValueGradient<T>& from, int cols, int r, int turn)
+  // All threads of the block; has a barrier, and wants one before the next row.
+  __device__ SteadyGradient(const ValueGradient<T>& from, int cols, int r)
       : values_(from.values + int64_t{r} * cols) {
-    const int32_t largest = LargestInTurn<kWarps>(LargestOfThread(values_, cols), turn);
+    const int32_t largest = LargestOfBlock<kWarps>(LargestOfThread(values_, cols));
     const RowScale scale = MakeRowScale(largest, 127.0f);
     grid_ = scale.scale;
     factor_ = scale.inverse * 65536.0f;

@@ -80,11 +80,9 @@ __global__ void __launch_bounds__(kLionThreads, kLionBlocks)
   __shared__ LionCounts counts[kLionThreads];  // updating a row takes all registers
   if (step->skip_update != 0) return;
   counts[threadIdx.x] = {};
-  int turn = 0;
   for (int r = static_cast<int>(blockIdx.x); r < p.w.rows; r += static_cast<int>(gridDim.x)) {
     const RowOf row{options, p.w, p.m, step, r};
-    const bool steady =
-        UpdateSteadyRow<kFine>(row, source, turn++, keys, old_codes, &counts[threadIdx.x]);
+    const bool steady = UpdateSteadyRow<kFine>(row, source, keys, old_codes, &counts[threadIdx.x]);
     if (threadIdx.x == 0) p.unsteady[r] = steady ? 0 : 1;
   }
   AddCounts(counts[threadIdx.x], kFine, step);

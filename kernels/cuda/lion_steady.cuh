@@ -248,11 +248,11 @@ __device__ inline void GrowSteadyRow(RowOf of, const uint4* old, RowCounts* foun
   ++counts->grown;
 }
 
-// False, and nothing is done, where the row is not steady. `turn` counts the block's rows; old
+// False, and nothing is done, where the row is not steady. old
 // [cols / kWide] in shared memory, each thread its own. All threads of the block; has barriers.
 template <bool kFine, typename Source>
-__device__ inline bool UpdateSteadyRow(const RowOf& of, const Source& source, int turn,
-                                       const LionKeys& keys, uint4* old, LionCounts* counts) {
+__device__ inline bool UpdateSteadyRow(const RowOf& of, const Source& source, const LionKeys& keys,
+                                       uint4* old, LionCounts* counts) {
   const Lion lion = MakeLion(of.options, *of.step);
   const Row row = MakeRow(lion, of.w, of.m, of.r);
   Cursor at = MakeCursor(row, old);
@@ -260,8 +260,11 @@ __device__ inline bool UpdateSteadyRow(const RowOf& of, const Source& source, in
   SteadyRow steady;
   if (!MakeSteadyRow(lion, keys, row, &steady)) return false;
   const int cols = static_cast<int>(row.cols);
-  SteadyGradient<Source> gradient(source, cols, of.r, turn);
-  if (!gradient.usable()) return false;
+  SteadyGradient<Source> gradient(source, cols, of.r);
+  if (!gradient.usable()) {
+    __syncthreads();  // before the next row's
+    return false;
+  }
   const float gradient_grid = lion.gradient_factor * gradient.grid();
   auto gradient_ahead = gradient.Load(at.c, at.c < cols);
   RowCounts found;

@@ -53,7 +53,7 @@ struct RowCounts {
   uint32_t moved = 0;
   uint32_t changed = 0;
   uint32_t saturated = 0;
-  uint32_t nonzero = 0;  // updates other than 0
+  float nonzero = 0;     // updates other than 0
   bool outside = false;  // steps that do not fit the grid
 };
 
@@ -61,15 +61,15 @@ struct RowCounts {
 // say so: two compares and two instructions under their predicates, which is not what a compiler
 // makes.
 __device__ inline void Decide(float u, uint32_t random, uint32_t threshold, uint32_t bit,
-                              uint32_t* moving, uint32_t* nonzero) {
+                              uint32_t* moving, float* nonzero) {
   asm("{\n"
       ".reg .pred some, moves;\n"
       "setp.gt.f32 some, %2, 0f00000000;\n"
-      "@some or.b32 %1, %1, %5;\n"
+      "@some add.f32 %1, %1, 0f3F800000;\n"
       "setp.lt.and.u32 moves, %3, %4, some;\n"
       "@moves or.b32 %0, %0, %5;\n"
       "}"
-      : "+r"(*moving), "+r"(*nonzero)
+      : "+r"(*moving), "+f"(*nonzero)
       : "f"(fabsf(u)), "r"(random), "r"(threshold), "r"(bit));
 }
 
@@ -133,14 +133,13 @@ __device__ inline void Move16(const LionKeys& keys, const SteadyRow& row, float 
   columns->largest = 0.0f;
   uint32_t moved = 0;
   uint32_t changed = 0;
-  uint32_t nonzero = 0;
 #pragma unroll
   for (int k = 0; k < kWords; ++k) {
     const PhiloxBlock random =
         PhiloxOf(keys.weight, row.weight_random, weight_block + static_cast<uint32_t>(k));
     float u[4];
     uint32_t moving = 0;
-    uint32_t some = 0;
+    float some = 0.0f;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const float m = momentum_grid * CodeValue(Word(momentum, k), i);
@@ -154,10 +153,9 @@ __device__ inline void Move16(const LionKeys& keys, const SteadyRow& row, float 
     const uint32_t rising = SignMask(u);
     changed += Move4<kFine>(moving & rising, moving & ~rising, k, columns);
     moved += moving;
-    nonzero += some;
+    counts->nonzero += some;
   }
   counts->moved = __dp4a(moved, kOnes, counts->moved);
-  counts->nonzero = __dp4a(nonzero, kOnes, counts->nonzero);
   if (kFine) counts->changed = __dp4a(changed, kOnes, counts->changed);
 }
 

@@ -288,7 +288,7 @@ __device__ inline bool UpdateSteadyRow(const RowOf& of, const Source& source, co
   counts->saturated += static_cast<int32_t>(found.saturated);
   const auto moved = static_cast<float>(found.moved);
   const float rest = 1.0f - steady.move;
-  const auto stayed = static_cast<float>(found.nonzero - found.moved);
+  const auto stayed = found.nonzero - moved;
   counts->square_errors += moved * (rest * rest) + stayed * (steady.move * steady.move);
   return true;
 }

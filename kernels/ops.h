@@ -147,6 +147,7 @@ struct LionOptions {
   float weight_decay = 0;          // decoupled, multiplied by the learning rate
   float learning_rate_factor = 1;  // of the tensor's group
   Rounding rounding = Rounding::kStochastic;
+  int64_t row_offset = 0;        // of the first row, in the random streams
   PhiloxKey weight_key{0, 0};    // 32 bits an element
   PhiloxKey momentum_key{0, 0};  // 16 bits an element
   PhiloxKey regrow_key{0, 0};    // 32 bits an element, used when a row's grid grows
@@ -374,6 +375,12 @@ class Engine {
   // happens when skip_update. Exact, but for rounding_square_sum, whose order is the engine's.
   virtual void LionUpdate(const LionOptions& options, const Weight& w, const Momentum& m,
                           const Gradient& gradient, StepState* step) = 0;
+  // EncodeGradient (stochastic), AddSquareSum and LionUpdate with the gradient `values`
+  // [w.rows, w.cols]: the same bits, but the encoded gradient need not reach memory. w kF32: the
+  // values as they are (fp32). What `values` hold afterwards is undefined.
+  virtual void EncodeAndUpdate(const Matrix& values, const RandomStream& random,
+                               const LionOptions& options, const Weight& w, const Momentum& m,
+                               StepState* step) = 0;
 };
 
 // threads <= 0: one a processor. Never null. Throws nothing.

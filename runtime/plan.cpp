@@ -111,22 +111,20 @@ std::vector<Matrix> AllocateAccumulators(const Plan& plan, Arena& arena) {
   return accumulators;
 }
 
-// Stack: room for everything. Fused: for the largest tensor, and below it a tied head's gradient,
-// which waits for the embedding's contribution.
+// Stack: room for everything. Fused: for a tied head's gradient, which waits for the embedding's
+// contribution.
 void AllocateStack(const Plan& plan, GradientStack& stack, Arena& arena) {
   const LlamaTensors& tensors = plan.model->tensors();
   int64_t total = 0;
-  int64_t largest = 0;
   int64_t waiting = 0;
   for (int tensor = 0; tensor < tensors.table.size(); ++tensor) {
     if (!plan.trains(tensor)) continue;
     const int64_t bytes =
         GradientStack::EntryBytes(tensors.table[tensor], plan.format(tensor, nullptr));
     total += bytes;
-    const bool waits = tensors.tied() && tensor == tensors.head;
-    (waits ? waiting : largest) = waits ? bytes : std::max(largest, bytes);
+    if (tensors.tied() && tensor == tensors.head) waiting = bytes;
   }
-  stack.Allocate(plan.fused ? waiting + largest : total, tensors.table.size(), arena);
+  stack.Allocate(plan.fused ? waiting : total, tensors.table.size(), arena);
 }
 
 void CountBytes(Plan& plan, const Engine& engine) {
@@ -212,7 +210,6 @@ ScheduleShape Plan::schedule_shape(int64_t micro_batch_count) const {
       static_cast<int>((model->config().vocab_size + kVocabularyChunk - 1) / kVocabularyChunk);
   shape.vertical = vertical;
   shape.recomputed = static_cast<int>(recomputed);
-  shape.fused = fused;
   shape.lowest_trained = LowestTrained(*this);
   shape.head_trains = trains(tensors.head);
   return shape;

@@ -385,8 +385,9 @@ StatusOr<StepResult> Session::EndStep() {
       engine_->AddSquareSum(entry.gradient, step);
     }
     engine_->SetClipFactor(static_cast<float>(config_.clip_norm), -1, step);
+    StepRunner(*this).UpdateAll();
   }
-  StepRunner(*this).UpdateAll(-1);
+  buffers_.stack.Clear();
   QFT_RETURN_IF_ERROR(Synchronize());
   const StepState state = ReadStepState();
   step_open_ = false;

@@ -140,18 +140,27 @@ void Lion(Engine& engine, Bench& bench, int64_t rows, int64_t cols, bool residua
   // Codes at the edge of their grid are as rare as in a model.
   Weight w{bench.Codes(rows * cols, 110), bench.Ones(rows), DType::kI8, rows, cols};
   if (residual) w.residual = bench.Memory<uint8_t>(rows * ResidualBytes(cols), 0);
-  const Momentum m{bench.Codes(rows * cols), bench.Ones(rows * cols / kMomentumBlock), DType::kI8};
+  Momentum m{bench.Codes(rows * cols), bench.Ones(rows * cols / kMomentumBlock), DType::kI8};
   const Gradient g{bench.Codes(rows * cols), bench.Ones(rows), DType::kI8, rows, cols};
   auto* state = bench.Memory<StepState>(1, 0);
   StepState host;
   host.learning_rate = 1e-3f;
   engine.CopyToEngine(state, &host, sizeof(host));
-  const double bytes = static_cast<double>(rows * cols) * (residual ? 6.0 : 5.0);
-  const double seconds = bench.Seconds([&] { engine.LionUpdate({}, w, m, g, state); });
-  char name[80];
-  std::snprintf(name, sizeof(name), "lion %ldx%ld%s", rows, cols,
-                residual ? ", residual plane" : "");
-  PrintRate(name, seconds, bytes, "GB/s");
+  // Weight and momentum read and written, the gradient read.
+  const double state_bytes = static_cast<double>(rows * cols) * (residual ? 5.0 : 4.0);
+  const auto run = [&](const char* what, int64_t gradient_bytes,
+                       const std::function<void()>& work) {
+    char name[80];
+    std::snprintf(name, sizeof(name), "%s %ldx%ld%s", what, rows, cols,
+                  residual ? ", residual plane" : "");
+    PrintRate(name, bench.Seconds(work),
+              state_bytes + static_cast<double>(rows * cols * gradient_bytes), "GB/s");
+  };
+  run("lion", 1, [&] { engine.LionUpdate({}, w, m, g, state); });
+  w.critical = bench.Critical(rows);
+  m.critical = bench.Critical(rows).values;
+  const Matrix values{bench.Memory<uint16_t>(rows * cols, 0x3c), DType::kBF16, rows, cols};
+  run("encode and update, bf16", 2, [&] { engine.EncodeAndUpdate(values, {}, {}, w, m, state); });
 }
 
 // Ops bound by memory, with the traffic they need at least: each input once, each output once.

@@ -102,6 +102,8 @@ class CpuEngine final : public Engine {
   void SetClipFactor(float max_norm, double square_sum_override, StepState* step) override;
   void LionUpdate(const LionOptions& options, const Weight& w, const Momentum& m,
                   const Gradient& gradient, StepState* step) override;
+  void EncodeAndUpdate(const Matrix& values, const RandomStream& random, const LionOptions& options,
+                       const Weight& w, const Momentum& m, StepState* step) override;
 
  private:
   // `message` must be a string literal. The first one stays.

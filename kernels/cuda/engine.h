@@ -102,6 +102,8 @@ class CudaEngine final : public Engine {
   void SetClipFactor(float max_norm, double square_sum_override, StepState* step) override;
   void LionUpdate(const LionOptions& options, const Weight& w, const Momentum& m,
                   const Gradient& gradient, StepState* step) override;
+  void EncodeAndUpdate(const Matrix& values, const RandomStream& random, const LionOptions& options,
+                       const Weight& w, const Momentum& m, StepState* step) override;
 
  private:
   // The first message stays; it is copied.
@@ -117,9 +119,8 @@ class CudaEngine final : public Engine {
   bool SupportsDType(DType dtype);
 
   void IntegerMatmul(const IntegerProblem& problem);
-  // LionUpdate of a tensor of codes, without its critical features; false, and Fail, on an error.
-  bool LaunchLionCodes(const LionOptions& options, const Weight& w, const Momentum& m,
-                       const Gradient& gradient, StepState* step);
+  // step->gradient_square_sum += gradient_scale^2 * row_sums [rows].
+  void AddRowSums(const double* row_sums, int64_t rows, StepState* step);
   // out [R, C] = dy [R, L] * b [L, C] of codes, with dy's scales; critical features of b have
   // columns of out to themselves.
   void IntegerGradient(const Operand& dy, const GradientOperand& b, const Matrix& out,

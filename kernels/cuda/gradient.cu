@@ -188,7 +188,11 @@ void CudaEngine::AddSquareSum(const Gradient& gradient, StepState* step) {
   if (row_sums == nullptr) return;
   const auto blocks = static_cast<unsigned>(CeilDivide(gradient.rows, kSumRows));
   RowSquareSumKernel<<<blocks, kRowThreads, 0, stream_>>>(gradient, row_sums);
-  AddSquareSumKernel<<<1, kSumThreads, 0, stream_>>>(row_sums, gradient.rows, step);
+  AddRowSums(row_sums, gradient.rows, step);
+}
+
+void CudaEngine::AddRowSums(const double* row_sums, int64_t rows, StepState* step) {
+  AddSquareSumKernel<<<1, kSumThreads, 0, stream_>>>(row_sums, rows, step);
   CheckLaunch("summing squares");
 }
 

@@ -98,14 +98,7 @@ class RowAhead {
   __device__ void Take(typename Layout::Values& v) const {
     if constexpr (kAhead) {
 #pragma unroll
-      for (int i = 0; i < Layout::kVectors; ++i) {
-        const uint32_t w[4] = {words_[i].x, words_[i].y, words_[i].z, words_[i].w};
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          v[i][2 * j] = __uint_as_float(w[j] << 16);
-          v[i][2 * j + 1] = __uint_as_float(w[j] & 0xffff0000u);
-        }
-      }
+      for (int i = 0; i < Layout::kVectors; ++i) UnpackBFloat16(words_[i], v[i]);
     } else {
       Layout::Load(row_, cols_, v);
     }

@@ -31,6 +31,8 @@ inline constexpr int64_t ElementBytes(DType dtype) {
 enum class Rounding : int32_t { kNearest = 0, kStochastic = 1 };
 
 inline constexpr int64_t kMomentumBlock = 128;
+// Columns of a KeptMatrix that share a scale: those of a warp, eight a thread.
+inline constexpr int64_t kKeptBlock = 256;
 // An INT32 sum holds 133,144 products of +-127 * +-127; sums are split here and continued in fp32.
 inline constexpr int64_t kMaxIntegerSum = 131072;
 // Vocabulary entries per chunk of the head; part of the numerics (one dy scale a token and chunk).
@@ -71,6 +73,27 @@ struct Operand {
   int64_t cols = 0;
   CriticalFeatures critical;
   int8_t* second = nullptr;
+};
+
+// A matrix [rows, cols] that forward keeps for backward, which no matmul reads.
+//   kI8   codes, and one fp32 scale per block of kKeptBlock along the row, KeptBlocks(cols) of them
+//         a row; a block is quantised as QuantizeRows does a row
+//   kF32  values
+struct KeptMatrix {
+  void* data = nullptr;
+  float* scales = nullptr;
+  DType dtype = DType::kI8;
+  int64_t rows = 0;
+  int64_t cols = 0;
+};
+
+inline constexpr int64_t KeptBlocks(int64_t cols) {
+  return (cols + kKeptBlock - 1) / kKeptBlock;
+}
+
+// What swiglu's backward pass reads of its forward pass.
+struct SwigluInputs {
+  KeptMatrix gate, up;
 };
 
 // Bytes in a row of a residual plane.
@@ -329,11 +352,16 @@ class Engine {
   virtual void AttentionDecode(const AttentionShape& shape, int64_t past, const int32_t* first_seen,
                                const Matrix& q, const Matrix& k_cache, const Matrix& v_cache,
                                const Matrix& out) = 0;
-  // y[t, i] = silu(gate) * up, quantised like QuantizeRows when y is kI8. All [T, F].
-  virtual void SwigluForward(const Matrix& gate, const Matrix& up, const Operand& y) = 0;
-  // dgate, dup from dy; dgate may be gate's and dup may be up's own memory.
-  virtual void SwigluBackward(const Matrix& gate, const Matrix& up, const Matrix& dy,
-                              const Matrix& dgate, const Matrix& dup) = 0;
+  // y[t, i] = silu(gate) * up, quantised like QuantizeRows when y is kI8, of gate and up as they
+  // are. kept: both are kept there, exact; without data they are not. All [T, F].
+  virtual void SwigluForward(const Matrix& gate, const Matrix& up, const SwigluInputs& kept,
+                             const Operand& y) = 0;
+  // dgate and dup from dy, all of one type, and y once more, all from what was kept: the output
+  // gradient is that of the kept values. Of y the data alone is written. kI8: its scales are
+  // forward's, codes are round(y * fl(1 / scale)) within +-127, 0 at critical features and where
+  // 1 / scale is not finite. dgate may be dy's own memory.
+  virtual void SwigluBackward(const SwigluInputs& kept, const Matrix& dy, const Matrix& dgate,
+                              const Matrix& dup, const Operand& y) = 0;
   // out = x + y, all [R, C]; out may be x or y.
   virtual void Add(const Matrix& x, const Matrix& y, const Matrix& out) = 0;
   // One chunk of the vocabulary, first pass. logits [T, C] are columns chunk_begin .. + C.

@@ -183,11 +183,8 @@ Matrix StepRunner::Boundary(int index, int m) const {
 }
 
 const BlockActivations& StepRunner::Activations(int block, int m) const {
-  const int64_t recomputed = session_.plan_.recomputed;
-  if (block < recomputed) return session_.buffers_.activations[0];
   const int64_t slots = session_.plan_.slots();
-  const int64_t kept = (block - recomputed) * slots + m % slots;
-  return session_.buffers_.activations[session_.plan_.shared_activations() + kept];
+  return session_.buffers_.activations[block * slots + m % slots];
 }
 
 }  // namespace qft

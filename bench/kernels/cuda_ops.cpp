@@ -191,8 +191,15 @@ void Layers(Engine& engine, Bench& bench, int64_t tokens) {
   const Matrix gate = bf16(tokens, kInner), up = bf16(tokens, kInner), dh = bf16(tokens, kInner);
   const Operand hidden = operand(tokens, kInner);
   const auto wide = static_cast<double>(tokens * kInner);
-  run("swiglu forward", 5 * wide, [&] { engine.SwigluForward(gate, up, hidden); });
-  run("swiglu backward", 10 * wide, [&] { engine.SwigluBackward(gate, up, dh, gate, up); });
+  const auto kept_matrix = [&] {
+    return KeptMatrix{bench.Codes(tokens * kInner), bench.Ones(tokens * KeptBlocks(kInner)),
+                      DType::kI8, tokens, kInner};
+  };
+  const SwigluInputs kept{kept_matrix(), kept_matrix()};
+  Operand terms = hidden;
+  terms.second = bench.Codes(tokens * kInner);
+  run("swiglu forward", 8 * wide, [&] { engine.SwigluForward(gate, up, kept, terms); });
+  run("swiglu backward", 9 * wide, [&] { engine.SwigluBackward(kept, dh, dh, up, hidden); });
 }
 
 void Gradients(Engine& engine, Bench& bench, int64_t rows, int64_t cols) {

@@ -65,17 +65,20 @@ struct RowLayout {
   __device__ static int64_t Column(int i) {
     return (static_cast<int64_t>(i) * kThreads + threadIdx.x) * kVector;
   }
+  // Vector i.
+  template <typename T>
+  __device__ static void Load(const T* row, int64_t cols, int i, float (&v)[kVector]) {
+    if (!kWhole || Column(i) < cols) {
+      LoadVector8<kWhole>(row, Column(i), cols, v);
+    } else {
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) v[j] = 0.0f;
+    }
+  }
   template <typename T>
   __device__ static void Load(const T* row, int64_t cols, Values& v) {
 #pragma unroll
-    for (int i = 0; i < kVectors; ++i) {
-      if (!kWhole || Column(i) < cols) {
-        LoadVector8<kWhole>(row, Column(i), cols, v[i]);
-      } else {
-#pragma unroll
-        for (int j = 0; j < kVector; ++j) v[i][j] = 0.0f;
-      }
-    }
+    for (int i = 0; i < kVectors; ++i) Load(row, cols, i, v[i]);
   }
 };
 
@@ -95,13 +98,17 @@ class RowAhead {
       }
     }
   }
-  __device__ void Take(typename Layout::Values& v) const {
+  // Vector i.
+  __device__ void Take(int i, float (&v)[kVector]) const {
     if constexpr (kAhead) {
-#pragma unroll
-      for (int i = 0; i < Layout::kVectors; ++i) UnpackBFloat16(words_[i], v[i]);
+      UnpackBFloat16(words_[i], v);
     } else {
-      Layout::Load(row_, cols_, v);
+      Layout::Load(row_, cols_, i, v);
     }
+  }
+  __device__ void Take(typename Layout::Values& v) const {
+#pragma unroll
+    for (int i = 0; i < Layout::kVectors; ++i) Take(i, v[i]);
   }
 
  private:

@@ -127,8 +127,9 @@ struct Momentum {
   float* critical = nullptr;
 };
 
-// A gradient as it stands on the stack. kI8: codes with one fp32 grid per row. kF32: values. Either
-// has the critical features of its weight apart.
+// A gradient as it stands on the stack. kI8: codes with one fp32 grid per row, and square_sums
+// [rows], of what a row decodes to, critical features included. kF32: values. Either has the
+// critical features of its weight apart.
 struct Gradient {
   void* data = nullptr;
   float* grid = nullptr;
@@ -136,6 +137,7 @@ struct Gradient {
   int64_t rows = 0;
   int64_t cols = 0;
   CriticalFeatures critical;
+  double* square_sums = nullptr;
 };
 
 // What changes from step to step lives in engine memory, so that a captured step can be replayed.
@@ -387,8 +389,8 @@ class Engine {
                               const StepState* step, const Gradient& out) = 0;
   // values += decoded gradient. Exact.
   virtual void AccumulateGradient(const Gradient& gradient, float* values) = 0;
-  // step->gradient_square_sum += gradient_scale^2 * sum of squares of what stands on the stack,
-  // summed in fp64, each row exactly, the rows in an order that is the engine's.
+  // step->gradient_square_sum += gradient_scale^2 * sum of squares of what stands on the stack
+  // (kI8: its square_sums), summed in fp64, the rows in an order that is the engine's.
   virtual void AddSquareSum(const Gradient& gradient, StepState* step) = 0;
   // step->clip_factor = min(1, max_norm / norm), norm = sqrt(square sum or `norm_override`, if >=
   // 0); max_norm <= 0: factor 1. skip_update = 1 when the square sum is not finite.

@@ -204,8 +204,9 @@ void Layers(Engine& engine, Bench& bench, int64_t tokens) {
 
 void Gradients(Engine& engine, Bench& bench, int64_t rows, int64_t cols) {
   auto* values = bench.Memory<float>(rows * cols, 0x3c);
-  const Gradient g{bench.Codes(rows * cols), bench.Ones(rows), DType::kI8, rows, cols,
-                   bench.Critical(rows)};
+  const Gradient g{
+      bench.Codes(rows * cols),     bench.Ones(rows), DType::kI8, rows, cols, bench.Critical(rows),
+      bench.Memory<double>(rows, 0)};
   auto* state = bench.Memory<StepState>(1, 0);
   const auto count = static_cast<double>(rows * cols);
   PrintRate("encode gradient", bench.Seconds([&] {
@@ -218,7 +219,6 @@ void Gradients(Engine& engine, Bench& bench, int64_t rows, int64_t cols) {
             3 * count, "GB/s");
   PrintRate("accumulate gradient", bench.Seconds([&] { engine.AccumulateGradient(g, values); }),
             9 * count, "GB/s");
-  PrintRate("square sum", bench.Seconds([&] { engine.AddSquareSum(g, state); }), count, "GB/s");
 }
 
 // One chunk of the vocabulary.

@@ -35,13 +35,11 @@ EncodedRow EncodeRow(const Weight& w, float gradient_factor, const RandomKeys& k
   if (w.dtype == DType::kF32) {
     return {{nullptr, values, gradient_factor}, SquareSumOfValues(values, w.cols)};
   }
-  TakeCritical(w.critical, values, scratch.critical);
   float grid;
-  QuantizeRowFolded(values, nullptr, w.cols, Rounding::kStochastic, keys, random_row, scratch.codes,
-                    &grid);
-  return {{scratch.codes, nullptr, gradient_factor * grid},
-          SquareSumOfCodes(scratch.codes, grid, w.cols) +
-              SquareSumOfValues(scratch.critical, w.critical.count)};
+  const double square_sum =
+      EncodeGradientRow(w.critical, w.cols, Rounding::kStochastic, keys, random_row, values,
+                        scratch.codes, &grid, scratch.critical);
+  return {{scratch.codes, nullptr, gradient_factor * grid}, square_sum};
 }
 
 }  // namespace

@@ -26,9 +26,10 @@ void CpuEngine::EncodeGradient(const Matrix& matrix, Rounding rounding, const Ra
     for (int64_t r = tasks.Begin(task); r < tasks.End(task); ++r) {
       const int64_t offset = r * out.cols;
       if (out.dtype == DType::kI8) {
-        TakeCritical(out.critical, values + offset, out.critical.values + r * out.critical.count);
-        QuantizeRowFolded(values + offset, nullptr, out.cols, rounding, keys, random.row_offset + r,
-                          static_cast<int8_t*>(out.data) + offset, out.grid + r);
+        out.square_sums[r] =
+            EncodeGradientRow(out.critical, out.cols, rounding, keys, random.row_offset + r,
+                              values + offset, static_cast<int8_t*>(out.data) + offset,
+                              out.grid + r, out.critical.values + r * out.critical.count);
       } else {
         std::memcpy(static_cast<float*>(out.data) + offset, values + offset,
                     static_cast<size_t>(out.cols) * sizeof(float));
@@ -58,6 +59,9 @@ void CpuEngine::AccumulateGradient(const Gradient& gradient, float* values) {
 
 void CpuEngine::AddSquareSum(const Gradient& gradient, StepState* step) {
   if (!SupportsDType(gradient.dtype) || gradient.rows <= 0) return;
+  if (gradient.dtype == DType::kI8) {
+    return AddToSquareSum(gradient.square_sums, gradient.rows, step);
+  }
   const RowTasks tasks(gradient.rows, gradient.cols);
   // The tasks below use no scratch of their own.
   auto* row_sums = reinterpret_cast<double*>(
@@ -65,14 +69,8 @@ void CpuEngine::AddSquareSum(const Gradient& gradient, StepState* step) {
   if (row_sums == nullptr) return;
   pool_.ParallelFor(tasks.count, [&](int64_t task, int) {
     for (int64_t r = tasks.Begin(task); r < tasks.End(task); ++r) {
-      const int64_t offset = r * gradient.cols;
-      row_sums[r] =
-          gradient.dtype == DType::kI8
-              ? SquareSumOfCodes(static_cast<const int8_t*>(gradient.data) + offset,
-                                 gradient.grid[r], gradient.cols) +
-                    SquareSumOfValues(gradient.critical.values + r * gradient.critical.count,
-                                      gradient.critical.count)
-              : SquareSumOfValues(static_cast<const float*>(gradient.data) + offset, gradient.cols);
+      row_sums[r] = SquareSumOfValues(static_cast<const float*>(gradient.data) + r * gradient.cols,
+                                      gradient.cols);
     }
   });
   AddToSquareSum(row_sums, gradient.rows, step);

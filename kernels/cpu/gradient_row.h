@@ -1,7 +1,7 @@
 // A row of a gradient: its critical features apart, and its squares.
 #pragma once
 
-#include "kernels/ops.h"
+#include "kernels/cpu/quantize_folded.h"
 
 namespace qft::QFT_ISA {
 
@@ -27,6 +27,16 @@ inline void TakeCritical(const CriticalFeatures& critical, float* values, float*
     taken[i] = value;
     value = 0.0f;
   }
+}
+
+// values [cols] -> codes and grid, critical features moved to taken [critical.count]; returns the
+// sum of squares of what stands there then.
+inline double EncodeGradientRow(const CriticalFeatures& critical, int64_t cols, Rounding rounding,
+                                const RandomKeys& keys, int64_t random_row, float* values,
+                                int8_t* codes, float* grid, float* taken) {
+  TakeCritical(critical, values, taken);
+  QuantizeRowFolded(values, nullptr, cols, rounding, keys, random_row, codes, grid);
+  return SquareSumOfCodes(codes, *grid, cols) + SquareSumOfValues(taken, critical.count);
 }
 
 inline void AddToSquareSum(const double* row_sums, int64_t rows, StepState* step) {

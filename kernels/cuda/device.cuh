@@ -21,6 +21,9 @@ inline constexpr unsigned kFullWarp = 0xffffffffu;
 // Dynamic shared memory that a kernel asks for at most: with 3 KB of its own every device has it
 // (99 KB on sm_86).
 inline constexpr size_t kMostShared = 96 * 1024;
+// 1.5 * 2^23: in a number beside it the low bits are the nearest integer, sign and all; conversions
+// are slow.
+inline constexpr float kIntegerFloat = 12582912.0f;
 
 __host__ __device__ inline int64_t CeilDivide(int64_t a, int64_t b) {
   return (a + b - 1) / b;
@@ -234,14 +237,15 @@ __device__ inline int32_t LargestInTurn(int32_t value, int turn) {
   __syncthreads();
   return __reduce_max_sync(kFullWarp, lane < warps ? partial[turn % 2][lane] : 0);
 }
-__device__ inline float SumInTurn(float value, int turn) {
-  __shared__ float partial[2][32];
+template <typename T>
+__device__ inline T SumInTurn(T value, int turn) {
+  __shared__ T partial[2][32];
   const int warps = static_cast<int>(blockDim.x) / 32;
   const int lane = threadIdx.x % 32;
   value = WarpReduce(value, AddValues());
   if (lane == 0) partial[turn % 2][threadIdx.x / 32] = value;
   __syncthreads();
-  return WarpReduce(lane < warps ? partial[turn % 2][lane] : 0.0f, AddValues());
+  return WarpReduce(lane < warps ? partial[turn % 2][lane] : T{0}, AddValues());
 }
 
 // How a row whose largest magnitude is known becomes codes, the rule of every engine:

@@ -42,7 +42,7 @@ void CudaEngine::EncodeAndUpdate(const Matrix& values, const RandomStream& rando
   if (w.rows == 0) return;
   if (w.dtype == DType::kF32) {
     if (values.dtype != DType::kF32) return Fail("a gradient in fp32 needs values in fp32");
-    const Gradient gradient{values.data, nullptr, DType::kF32, w.rows, w.cols, {}};
+    const Gradient gradient{values.data, nullptr, DType::kF32, w.rows, w.cols, {}, nullptr};
     AddSquareSum(gradient, step);
     return LionUpdate(options, w, m, gradient, step);
   }

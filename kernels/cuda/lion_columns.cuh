@@ -24,10 +24,10 @@ struct SteadyRow {
   PhiloxRow momentum_random;
 };
 
-// Code i of a word. The product lands in the low bits of 1.5 * 2^23, sign and all.
+// Code i of a word. The product lands in the low bits.
 __device__ inline float CodeValue(uint32_t word, int i) {
-  const int bits = __dp4a(static_cast<int>(word), 1 << (8 * i), 0x4B400000);
-  return __int_as_float(bits) - 12582912.0f;
+  const int bits = __dp4a(static_cast<int>(word), 1 << (8 * i), 0x4B400000);  // kIntegerFloat
+  return __int_as_float(bits) - kIntegerFloat;
 }
 
 // Bytes a and b of two words and the signs of bytes: __byte_perm does not do signs.

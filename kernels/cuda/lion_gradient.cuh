@@ -21,17 +21,6 @@ struct ValueGradient {
   double* square_sums;  // [rows]: of the critical features, to which those of codes are added
 };
 
-__device__ inline void AddRowSquareSum(float grid, long long squares, double* square_sum) {
-  const auto scale = static_cast<double>(grid);
-  *square_sum = scale * scale * static_cast<double>(squares) + *square_sum;
-}
-
-__device__ inline int SquareSum8(uint2 codes, int sum) {
-  const auto low = static_cast<int>(codes.x);
-  const auto high = static_cast<int>(codes.y);
-  return __dp4a(low, low, __dp4a(high, high, sum));
-}
-
 // Row r of a gradient. encoded [cols]: room for its codes. All threads of the block.
 __device__ inline GradientRow BringRow(const Lion& lion, const StackGradient& from, int64_t cols,
                                        int64_t r, int8_t* /*encoded*/) {
@@ -67,8 +56,10 @@ __device__ inline GradientRow BringRow(const Lion& lion, const ValueGradient<T>&
     squares = SquareSum8(codes, squares);
     StoreCodes8(encoded, c, cols, codes);
   }
-  const long long sum = BlockReduce(static_cast<long long>(squares), AddValues());
-  if (threadIdx.x == 0) AddRowSquareSum(scale.scale, sum, from.square_sums + r);
+  const auto sum = BlockReduce(static_cast<int64_t>(squares), AddValues());
+  if (threadIdx.x == 0) {
+    from.square_sums[r] = RowSquareSum(scale.scale, sum, from.square_sums[r]);
+  }
   return {encoded, nullptr, lion.gradient_factor * scale.scale};
 }
 
@@ -183,9 +174,9 @@ class SteadyGradient<ValueGradient<T>> {
   }
   __device__ void BehindBarrier(const ValueGradient<T>& from, int r) const {
     if (threadIdx.x != 0) return;
-    long long sum = 0;
+    int64_t sum = 0;
     for (int i = 0; i < kWarps; ++i) sum += Partials()[i];
-    AddRowSquareSum(grid_, sum, from.square_sums + r);
+    from.square_sums[r] = RowSquareSum(grid_, sum, from.square_sums[r]);
   }
 
  private:

@@ -241,21 +241,19 @@ class OperandRows {
                               const float (&v)[kVector]) const {
     const int64_t c = Layout::Column(i);
     const uint32_t mask = critical_.Mask(i);
-    // In a number beside 1.5 * 2^23 the low bits are the nearest integer: conversions are slow.
-    constexpr float kInteger = 12582912.0f;
     float scaled[kVector];
     uint32_t bits[kVector];
 #pragma unroll
     for (int j = 0; j < kVector; ++j) {
       scaled[j] = scale.zero || (mask >> j & 1) != 0 ? 0.0f : v[j] * scale.inverse;
-      bits[j] = __float_as_uint(scaled[j] + kInteger);
+      bits[j] = __float_as_uint(scaled[j] + kIntegerFloat);
     }
     StoreCodes8(static_cast<int8_t*>(out_.data) + row * out_.cols, c, out_.cols, LowBytes(bits));
     if (out_.second != nullptr) {
 #pragma unroll
       for (int j = 0; j < kVector; ++j) {
-        const float rest = (scaled[j] - (__uint_as_float(bits[j]) - kInteger)) * 256.0f;
-        bits[j] = __float_as_uint(fmaxf(fminf(rest, 127.0f), -127.0f) + kInteger);
+        const float rest = (scaled[j] - (__uint_as_float(bits[j]) - kIntegerFloat)) * 256.0f;
+        bits[j] = __float_as_uint(fmaxf(fminf(rest, 127.0f), -127.0f) + kIntegerFloat);
       }
       StoreCodes8(out_.second + row * out_.cols, c, out_.cols, LowBytes(bits));
     }

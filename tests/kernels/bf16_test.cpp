@@ -178,8 +178,10 @@ TEST(Bf16, QuantisingAndLayers) {
           EXPECT_EQ(both.Read(), folded.Read());
           EXPECT_EQ(both_turned.Read(), turned.Read());
           const Operand codes = both.operand();
-          engine.EncodeGradient(dy.matrix(), Rounding::kStochastic, {{1, 2}, 3}, step.data(),
-                                {codes.data, codes.scales, DType::kI8, size.rows, size.cols});
+          const EngineArray<double> square_sums(engine, size.rows);
+          engine.EncodeGradient(
+              dy.matrix(), Rounding::kStochastic, {{1, 2}, 3}, step.data(),
+              {codes.data, codes.scales, DType::kI8, size.rows, size.cols, {}, square_sums.data()});
           return Results{both.Read(), plain.Read(),  normed.Read(), rstd.Read(),  dx.Read(),
                          dw.Read(),   forward,       gated.Read(),  dgate.Read(), dup.Read(),
                          sum.Read(),  folded.Read(), turned.Read()};

@@ -124,6 +124,7 @@ class EngineState {
         critical_(engine, state.critical),
         critical_momentum_(engine, state.critical_momentum),
         critical_gradient_(engine, state.critical_gradient),
+        square_sums_(engine, state.rows),
         step_(engine, state.step) {}
 
   Weight weight() const {
@@ -145,7 +146,8 @@ class EngineState {
             coded ? DType::kI8 : DType::kF32,
             state_.rows,
             state_.cols,
-            Critical(critical_gradient_)};
+            Critical(critical_gradient_),
+            square_sums_.data()};
   }
   StepState* step() const { return step_.data(); }
 
@@ -181,6 +183,7 @@ class EngineState {
   const EngineArray<float> critical_;
   const EngineArray<float> critical_momentum_;
   const EngineArray<float> critical_gradient_;
+  const EngineArray<double> square_sums_;
   const EngineStep step_;
 };
 

@@ -31,6 +31,8 @@ inline constexpr int64_t ElementBytes(DType dtype) {
 enum class Rounding : int32_t { kNearest = 0, kStochastic = 1 };
 
 inline constexpr int64_t kMomentumBlock = 128;
+// Columns of a KeptMatrix that share a scale: those of a warp, eight a thread.
+inline constexpr int64_t kKeptBlock = 256;
 // An INT32 sum holds 133,144 products of +-127 * +-127; sums are split here and continued in fp32.
 inline constexpr int64_t kMaxIntegerSum = 131072;
 // Vocabulary entries per chunk of the head; part of the numerics (one dy scale a token and chunk).
@@ -73,6 +75,27 @@ struct Operand {
   int8_t* second = nullptr;
 };
 
+// A matrix [rows, cols] that forward keeps for backward, which no matmul reads.
+//   kI8   codes, and one fp32 scale per block of kKeptBlock along the row, KeptBlocks(cols) of them
+//         a row; a block is quantised as QuantizeRows does a row
+//   kF32  values
+struct KeptMatrix {
+  void* data = nullptr;
+  float* scales = nullptr;
+  DType dtype = DType::kI8;
+  int64_t rows = 0;
+  int64_t cols = 0;
+};
+
+inline constexpr int64_t KeptBlocks(int64_t cols) {
+  return (cols + kKeptBlock - 1) / kKeptBlock;
+}
+
+// What swiglu's backward pass reads of its forward pass.
+struct SwigluInputs {
+  KeptMatrix gate, up;
+};
+
 // Bytes in a row of a residual plane.
 inline constexpr int64_t ResidualBytes(int64_t cols) {
   return (cols + 15) / 16 * 8;
@@ -104,8 +127,9 @@ struct Momentum {
   float* critical = nullptr;
 };
 
-// A gradient as it stands on the stack. kI8: codes with one fp32 grid per row. kF32: values. Either
-// has the critical features of its weight apart.
+// A gradient as it stands on the stack. kI8: codes with one fp32 grid per row, and square_sums
+// [rows], of what a row decodes to, critical features included. kF32: values. Either has the
+// critical features of its weight apart.
 struct Gradient {
   void* data = nullptr;
   float* grid = nullptr;
@@ -113,6 +137,7 @@ struct Gradient {
   int64_t rows = 0;
   int64_t cols = 0;
   CriticalFeatures critical;
+  double* square_sums = nullptr;
 };
 
 // What changes from step to step lives in engine memory, so that a captured step can be replayed.
@@ -147,6 +172,7 @@ struct LionOptions {
   float weight_decay = 0;          // decoupled, multiplied by the learning rate
   float learning_rate_factor = 1;  // of the tensor's group
   Rounding rounding = Rounding::kStochastic;
+  int64_t row_offset = 0;        // of the first row, in the random streams
   PhiloxKey weight_key{0, 0};    // 32 bits an element
   PhiloxKey momentum_key{0, 0};  // 16 bits an element
   PhiloxKey regrow_key{0, 0};    // 32 bits an element, used when a row's grid grows
@@ -328,11 +354,16 @@ class Engine {
   virtual void AttentionDecode(const AttentionShape& shape, int64_t past, const int32_t* first_seen,
                                const Matrix& q, const Matrix& k_cache, const Matrix& v_cache,
                                const Matrix& out) = 0;
-  // y[t, i] = silu(gate) * up, quantised like QuantizeRows when y is kI8. All [T, F].
-  virtual void SwigluForward(const Matrix& gate, const Matrix& up, const Operand& y) = 0;
-  // dgate, dup from dy; dgate may be gate's and dup may be up's own memory.
-  virtual void SwigluBackward(const Matrix& gate, const Matrix& up, const Matrix& dy,
-                              const Matrix& dgate, const Matrix& dup) = 0;
+  // y[t, i] = silu(gate) * up, quantised like QuantizeRows when y is kI8, of gate and up as they
+  // are. kept: both are kept there, exact; without data they are not. All [T, F].
+  virtual void SwigluForward(const Matrix& gate, const Matrix& up, const SwigluInputs& kept,
+                             const Operand& y) = 0;
+  // dgate and dup from dy, all of one type, and y once more, all from what was kept: the output
+  // gradient is that of the kept values. Of y the data alone is written. kI8: its scales are
+  // forward's, codes are round(y * fl(1 / scale)) within +-127, 0 at critical features and where
+  // 1 / scale is not finite. dgate may be dy's own memory.
+  virtual void SwigluBackward(const SwigluInputs& kept, const Matrix& dy, const Matrix& dgate,
+                              const Matrix& dup, const Operand& y) = 0;
   // out = x + y, all [R, C]; out may be x or y.
   virtual void Add(const Matrix& x, const Matrix& y, const Matrix& out) = 0;
   // One chunk of the vocabulary, first pass. logits [T, C] are columns chunk_begin .. + C.
@@ -358,8 +389,8 @@ class Engine {
                               const StepState* step, const Gradient& out) = 0;
   // values += decoded gradient. Exact.
   virtual void AccumulateGradient(const Gradient& gradient, float* values) = 0;
-  // step->gradient_square_sum += gradient_scale^2 * sum of squares of what stands on the stack,
-  // summed in fp64, each row exactly, the rows in an order that is the engine's.
+  // step->gradient_square_sum += gradient_scale^2 * sum of squares of what stands on the stack
+  // (kI8: its square_sums), summed in fp64, the rows in an order that is the engine's.
   virtual void AddSquareSum(const Gradient& gradient, StepState* step) = 0;
   // step->clip_factor = min(1, max_norm / norm), norm = sqrt(square sum or `norm_override`, if >=
   // 0); max_norm <= 0: factor 1. skip_update = 1 when the square sum is not finite.
@@ -374,6 +405,12 @@ class Engine {
   // happens when skip_update. Exact, but for rounding_square_sum, whose order is the engine's.
   virtual void LionUpdate(const LionOptions& options, const Weight& w, const Momentum& m,
                           const Gradient& gradient, StepState* step) = 0;
+  // EncodeGradient (stochastic), AddSquareSum and LionUpdate with the gradient `values`
+  // [w.rows, w.cols]: the same bits, but the encoded gradient need not reach memory. w kF32: the
+  // values as they are (fp32). What `values` hold afterwards is undefined.
+  virtual void EncodeAndUpdate(const Matrix& values, const RandomStream& random,
+                               const LionOptions& options, const Weight& w, const Momentum& m,
+                               StepState* step) = 0;
 };
 
 // threads <= 0: one a processor. Never null. Throws nothing.

@@ -89,7 +89,7 @@ StatusOr<std::vector<int32_t>> Session::WidestColumns(Llama graph) {
     add(kept.attention_input, site);
     add(kept.o_input, site + 1);
     add(kept.mlp_input, site + 2);
-    add(kept.down_input, site + 3);
+    AddRanges(DownInput(graph, block, kept, batch.tokens), ranges[site + 3]);
   }
   HeadNorm(graph, slot, boundary(blocks));
   add(slot.head_input, graph.head_site());

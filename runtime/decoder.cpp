@@ -31,11 +31,15 @@ StatusOr<std::unique_ptr<Decoder>> Decoder::Open(Session& session, int64_t capac
 Decoder::Decoder(Session& session, int64_t capacity)
     : capacity_(capacity), chunk_(std::min(capacity, kPrefillTokens)), arena_(&session.engine()) {
   const Model& model = session.model();
-  const BufferShape shape{&model.config(), chunk_, session.plan().integer,
-                          session.plan().critical_count, session.plan().activation_type};
-  activations_ = AllocateBlockActivations(shape, Kept::kAll, nullptr, arena_);
-  batch_ = AllocateMicroBatch(shape, false, arena_);
-  workspace_ = AllocateWorkspace(shape, false, 0, arena_);
+  const BufferShape shape{&model.config(),
+                          chunk_,
+                          false,
+                          session.plan().integer,
+                          session.plan().critical_count,
+                          session.plan().activation_type};
+  activations_ = AllocateSharedActivations(shape, Kept::kNothing, arena_);
+  batch_ = AllocateMicroBatch(shape, arena_);
+  workspace_ = AllocateWorkspace(shape, 1, 0, arena_);
   x_ = AllocateMatrix(Purpose::kActivations, shape.activation_type, chunk_,
                       model.config().hidden_size, arena_);
   const int64_t width = model.config().kv_heads * model.config().head_dim;

@@ -1,6 +1,7 @@
 #include "runtime/plan.h"
 
 #include <algorithm>
+#include <functional>
 #include <nlohmann/json.hpp>
 
 namespace qft {
@@ -83,50 +84,54 @@ DType AccumulatorType(const Plan& plan, int tensor) {
   return single && block && plan.int8_states ? plan.activation_type : DType::kF32;
 }
 
-// One region serves all units, which follow each other.
+// Units follow each other, so they lie over each other.
 std::vector<Matrix> AllocateAccumulators(const Plan& plan, Arena& arena) {
-  constexpr int64_t kAlignment = 256;
   const LlamaTensors& tensors = plan.model->tensors();
   std::vector<Matrix> accumulators(tensors.table.size());
-  std::vector<int64_t> offsets(tensors.table.size(), -1);
-  int64_t largest = 0;
+  std::vector<std::function<void(Arena&)>> groups;
   for (const std::vector<int>& unit : AccumulatorUnits(plan)) {
-    int64_t offset = 0;
-    for (const int tensor : unit) {
-      if (!plan.trains(tensor)) continue;
-      Matrix& matrix = accumulators[tensor];
-      matrix.dtype = AccumulatorType(plan, tensor);
-      matrix.rows = AccumulatorRows(tensors, tensor);
-      matrix.cols = tensors.table[tensor].cols;
-      offsets[tensor] = offset;
-      const int64_t bytes = matrix.rows * matrix.cols * ElementBytes(matrix.dtype);
-      offset += (bytes + kAlignment - 1) / kAlignment * kAlignment;
-    }
-    largest = std::max(largest, offset);
+    groups.emplace_back([&plan, &tensors, &accumulators, unit](Arena& part) {
+      for (const int tensor : unit) {
+        if (!plan.trains(tensor)) continue;
+        accumulators[tensor] =
+            AllocateMatrix(Purpose::kWorkspace, AccumulatorType(plan, tensor),
+                           AccumulatorRows(tensors, tensor), tensors.table[tensor].cols, part);
+      }
+    });
   }
-  auto* memory = arena.Allocate<uint8_t>(Purpose::kWorkspace, largest);
-  for (int i = 0; i < tensors.table.size(); ++i) {
-    if (offsets[i] >= 0 && memory != nullptr) accumulators[i].data = memory + offsets[i];
-  }
+  arena.Overlay(Purpose::kWorkspace, groups);
   return accumulators;
 }
 
-// Stack: room for everything. Fused: for the largest tensor, and below it a tied head's gradient,
-// which waits for the embedding's contribution.
+// Of all blocks; without training one, which they take in turns.
+std::vector<BlockActivations> AllocateActivations(const Plan& plan, const BufferShape& shape,
+                                                  Arena& arena) {
+  const Kept least = plan.train ? plan.kept(0) : Kept::kNothing;
+  const BlockActivations shared = AllocateSharedActivations(shape, least, arena);
+  if (!plan.train) return {shared};
+  std::vector<BlockActivations> activations;
+  for (int64_t block = 0; block < shape.config->layers; ++block) {
+    for (int64_t slot = 0; slot < plan.slots(); ++slot) {
+      activations.push_back(AllocateBlockActivations(shape, plan.kept(block), shared, arena));
+    }
+  }
+  return activations;
+}
+
+// Stack: room for everything. Fused: for a tied head's gradient, which waits for the embedding's
+// contribution.
 void AllocateStack(const Plan& plan, GradientStack& stack, Arena& arena) {
   const LlamaTensors& tensors = plan.model->tensors();
   int64_t total = 0;
-  int64_t largest = 0;
   int64_t waiting = 0;
   for (int tensor = 0; tensor < tensors.table.size(); ++tensor) {
     if (!plan.trains(tensor)) continue;
     const int64_t bytes =
         GradientStack::EntryBytes(tensors.table[tensor], plan.format(tensor, nullptr));
     total += bytes;
-    const bool waits = tensors.tied() && tensor == tensors.head;
-    (waits ? waiting : largest) = waits ? bytes : std::max(largest, bytes);
+    if (tensors.tied() && tensor == tensors.head) waiting = bytes;
   }
-  stack.Allocate(plan.fused ? waiting + largest : total, tensors.table.size(), arena);
+  stack.Allocate(plan.fused ? waiting : total, tensors.table.size(), arena);
 }
 
 void CountBytes(Plan& plan, const Engine& engine) {
@@ -137,8 +142,7 @@ void CountBytes(Plan& plan, const Engine& engine) {
 }
 
 // Gives up activations of as few blocks as fit, in the order of what a byte costs to make again:
-// first the inputs of matmuls, which norms and swiglu make, then gate and up, two matmuls, then the
-// others.
+// first the inputs of matmuls, which norms make, then gate and up, two matmuls, then the others.
 void KeepWhatFits(Plan& plan, const Engine& engine, int64_t limit) {
   const int64_t blocks = plan.model->config().layers;
   for (int64_t given_up = 1; given_up <= 3 * blocks; ++given_up) {
@@ -203,6 +207,12 @@ StateFormat Plan::format(int tensor, const int32_t* critical_columns) const {
   return format;
 }
 
+Kept Plan::kept(int64_t block) const {
+  if (block < recomputed) return Kept::kNothing;
+  if (block < recomputed + regated) return Kept::kNoGates;
+  return block < recomputed + regated + renewed ? Kept::kNoInputs : Kept::kAll;
+}
+
 ScheduleShape Plan::schedule_shape(int64_t micro_batch_count) const {
   const LlamaTensors& tensors = model->tensors();
   ScheduleShape shape;
@@ -212,7 +222,6 @@ ScheduleShape Plan::schedule_shape(int64_t micro_batch_count) const {
       static_cast<int>((model->config().vocab_size + kVocabularyChunk - 1) / kVocabularyChunk);
   shape.vertical = vertical;
   shape.recomputed = static_cast<int>(recomputed);
-  shape.fused = fused;
   shape.lowest_trained = LowestTrained(*this);
   shape.head_trains = trains(tensors.head);
   return shape;
@@ -312,8 +321,8 @@ SessionBuffers AllocateSession(const Plan& plan, const Engine& engine, Arena& ar
     AllocateStack(plan, buffers.stack, arena);
     buffers.accumulators = AllocateAccumulators(plan, arena);
   }
-  const BufferShape shape{&model.config(), plan.tokens, plan.integer, plan.critical_count,
-                          plan.activation_type};
+  const BufferShape shape{&model.config(), plan.tokens,         plan.train,
+                          plan.integer,    plan.critical_count, plan.activation_type};
   const int64_t slots = plan.slots();
   // Without training two boundaries take turns.
   const int64_t boundaries = plan.train ? (blocks + 1) * slots : 2;
@@ -321,22 +330,14 @@ SessionBuffers AllocateSession(const Plan& plan, const Engine& engine, Arena& ar
     buffers.boundaries.push_back(AllocateMatrix(Purpose::kActivations, plan.activation_type,
                                                 plan.tokens, model.config().hidden_size, arena));
   }
-  const int64_t kept = plan.train ? (blocks - plan.recomputed) * slots : 0;
-  if (plan.shared_activations() > 0) {
-    buffers.activations.push_back(AllocateBlockActivations(shape, Kept::kAll, nullptr, arena));
-  }
-  for (int64_t i = 0; i < kept; ++i) {
-    Kept parts = Kept::kAll;
-    if (i < (plan.regated + plan.renewed) * slots) parts = Kept::kNoInputs;
-    if (i < plan.regated * slots) parts = Kept::kNoGates;
-    const BlockActivations* shared = parts == Kept::kAll ? nullptr : &buffers.activations.front();
-    buffers.activations.push_back(AllocateBlockActivations(shape, parts, shared, arena));
-  }
-  for (int64_t i = 0; i < slots; ++i) {
-    buffers.micro_batches.push_back(AllocateMicroBatch(shape, plan.train, arena));
-  }
+  buffers.activations = AllocateActivations(plan, shape, arena);
   const size_t scratch = engine.AttentionBackwardScratch(PlannedAttention(plan));
-  buffers.workspace = AllocateWorkspace(shape, plan.train, scratch, arena);
+  buffers.workspace = AllocateWorkspace(shape, slots, scratch, arena);
+  for (int64_t i = 0; i < slots; ++i) {
+    buffers.micro_batches.push_back(AllocateMicroBatch(shape, arena));
+    if (plan.train)
+      buffers.micro_batches.back().head_gradient = buffers.workspace.head_gradients[i];
+  }
   buffers.engine_scratch_bytes = engine.ScratchBytes(PlannedScratch(plan));
   buffers.engine_scratch =
       arena.Allocate(Purpose::kWorkspace, static_cast<int64_t>(buffers.engine_scratch_bytes));

@@ -37,10 +37,7 @@ struct Plan {
   int64_t total_bytes = 0;
 
   bool trains(int tensor) const { return train && training[tensor].trainable; }
-  // Activations at the front that blocks share.
-  int64_t shared_activations() const {
-    return !train || recomputed + regated + renewed > 0 ? 1 : 0;
-  }
+  Kept kept(int64_t block) const;
   // Micro-batches whose buffers exist side by side.
   int64_t slots() const { return vertical ? micro_batches : 1; }
   // critical_columns: of all sites, [sites, critical_count].
@@ -55,8 +52,7 @@ struct SessionBuffers {
   GradientStack stack;
   std::vector<Matrix> accumulators;           // by tensor; chunk-sized for embedding and head
   std::vector<Matrix> boundaries;             // residual stream [block 0 .. L][slot]
-  std::vector<BlockActivations> activations;  // one that blocks share, then
-                                              // [kept block][slot]
+  std::vector<BlockActivations> activations;  // [block][slot]; without training one for all blocks
   std::vector<MicroBatch> micro_batches;      // [slot]
   Workspace workspace;
   void* engine_scratch = nullptr;

@@ -23,10 +23,8 @@ class Pass {
       Each(Phase::kHeadBackward, chunk);
       if (shape_.head_trains) Once(Phase::kPushHead, chunk);
     }
-    Update();
     Each(Phase::kFinalNormBackward, 0);
     Once(Phase::kPushFinalNorm, 0);
-    Update();
     for (int block = shape_.blocks - 1; block >= std::max(shape_.lowest_trained, 0); --block) {
       for (int m = begin_; m < end_; ++m) {
         if (block < shape_.recomputed) Add(Phase::kRecompute, block, m);
@@ -49,9 +47,6 @@ class Pass {
     for (int m = begin_; m < end_; ++m) Add(phase, index, m);
   }
   void Once(Phase phase, int index) { Add(phase, index, begin_); }
-  void Update() {
-    if (shape_.fused) Once(Phase::kUpdate, 0);
-  }
 
   const ScheduleShape& shape_;
   int begin_;

@@ -1,6 +1,6 @@
 // What happens in a step, as data: a list of (phase, index, micro-batch). MakeSchedule is a pure
-// function; step.cpp walks the list. Vertical, horizontal, recompute, stack and fused differ here
-// and nowhere else.
+// function; step.cpp walks the list. Vertical, horizontal and recompute differ here and nowhere
+// else; stack and fused in what a push does.
 #pragma once
 
 #include <cstdint>
@@ -17,11 +17,10 @@ enum class Phase {
   kFinalNormBackward,  // micro_batch
   kPushFinalNorm,
   kRecompute,      // index = block, micro_batch
-  kBackward,       // index = block, micro_batch; the last micro-batch pushes each tensor, and under
-                   // fused updates it, as soon as its gradient is whole
+  kBackward,       // index = block, micro_batch; the last micro-batch pushes each tensor as soon as
+                   // its gradient is whole
   kEmbedBackward,  // index = vocabulary chunk, micro_batch
   kPushEmbedding,  // index = vocabulary chunk
-  kUpdate,         // pops and applies all but the tied embedding, whose gradient is not yet whole
 };
 
 struct ScheduleItem {
@@ -40,7 +39,6 @@ struct ScheduleShape {
   int vocabulary_chunks = 1;
   bool vertical = true;
   int recomputed = 0;  // so many blocks, from the first on, are recomputed in backward
-  bool fused = false;
   // Backward stops below the lowest tensor that trains: -1 the embedding, b block b, blocks: the
   // final norm or the head only.
   int lowest_trained = -1;

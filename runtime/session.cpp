@@ -59,7 +59,7 @@ Session::Session(Plan plan, SessionConfig config, std::unique_ptr<Engine> engine
       config_(std::move(config)),
       engine_(std::move(engine)),
       log_(std::move(log)),
-      arena_(engine_.get()),
+      arena_(engine_.get(), plan_.total_bytes),
       buffers_(AllocateSession(plan_, *engine_, arena_)) {
   engine_->UseScratch(buffers_.engine_scratch, buffers_.engine_scratch_bytes);
 }
@@ -80,7 +80,8 @@ void Session::LogPlan() const {
     Log(kLogWarning,
         "preset = paper: updates below half a grid step are lost; updates_lost counts them");
   }
-  if (config_.recompute == Recompute::kAuto && plan_.shared_activations() > 0) {
+  const int64_t lacking = plan_.recomputed + plan_.regated + plan_.renewed;
+  if (config_.recompute == Recompute::kAuto && lacking > 0) {
     Log(kLogInfo, absl::StrCat("activations do not fit: of ", plan_.model->config().layers,
                                " blocks ", plan_.recomputed, " are recomputed, ", plan_.regated,
                                " make gate, up and the inputs of their matmuls again, ",
@@ -385,8 +386,9 @@ StatusOr<StepResult> Session::EndStep() {
       engine_->AddSquareSum(entry.gradient, step);
     }
     engine_->SetClipFactor(static_cast<float>(config_.clip_norm), -1, step);
+    StepRunner(*this).UpdateAll();
   }
-  StepRunner(*this).UpdateAll(-1);
+  buffers_.stack.Clear();
   QFT_RETURN_IF_ERROR(Synchronize());
   const StepState state = ReadStepState();
   step_open_ = false;

@@ -48,35 +48,27 @@ void StepRunner::Run(const ScheduleItem& item) {
                            ChunkFor(llama_.tensors->embedding, b));
     case Phase::kPushEmbedding:
       return PushEmbeddingChunk(b);
-    case Phase::kUpdate:
-      return UpdateWhole();
   }
 }
 
 void StepRunner::Done(int tensor) {
-  if (!last_) return;
-  Push(tensor);
-  if (session_.plan_.fused) UpdateWhole();
+  if (last_) Push(tensor);
 }
 
-// All but a tied embedding, whose gradient is whole only at the end.
-void StepRunner::UpdateWhole() {
-  UpdateAll(llama_.tensors->tied() ? llama_.tensors->embedding : -1);
-}
-
-void StepRunner::UpdateAll(int keep) {
+void StepRunner::UpdateAll() {
   GradientStack& stack = session_.buffers_.stack;
-  while (!stack.empty() && stack.entries().back().tensor != keep) {
+  while (!stack.empty()) {
     const StackEntry entry = stack.Pop();
-    if (session_.plan_.fused) llama_.engine->AddSquareSum(entry.gradient, step_);
-    Update(entry);
+    const TensorState& state = session_.buffers_.tensors[entry.tensor];
+    llama_.engine->LionUpdate(OptionsFor(entry.tensor), state.weight, state.momentum,
+                              entry.gradient, step_);
   }
 }
 
-void StepRunner::Update(const StackEntry& entry) {
-  const TensorTraining& training = session_.plan_.training[entry.tensor];
+LionOptions StepRunner::OptionsFor(int tensor) const {
+  const TensorTraining& training = session_.plan_.training[tensor];
   const SessionConfig& config = session_.config_;
-  const TensorKeys& keys = session_.keys_[entry.tensor];
+  const TensorKeys& keys = session_.keys_[tensor];
   const std::vector<double>& factors = session_.options_.group_factors;
   double factor = training.learning_rate_factor;
   if (training.group >= 0 && !factors.empty()) factor *= factors[training.group];
@@ -89,8 +81,7 @@ void StepRunner::Update(const StackEntry& entry) {
   options.weight_key = keys.weight;
   options.momentum_key = keys.momentum;
   options.regrow_key = keys.regrow;
-  const TensorState& state = session_.buffers_.tensors[entry.tensor];
-  llama_.engine->LionUpdate(options, state.weight, state.momentum, entry.gradient, step_);
+  return options;
 }
 
 void StepRunner::Push(int tensor) {
@@ -107,12 +98,17 @@ StackEntry& StepRunner::EntryFor(int tensor) {
 
 // Rows of the accumulated gradient onto the tensor's stack entry, which the first contribution of a
 // step pushes. Under the horizontal schedule later micro-batches decode, add and round again.
+// Fused: into the weights, but for a tied head's, which is whole only with the embedding's
+// contribution.
 void StepRunner::PushRows(int tensor, int64_t row_begin, int64_t rows) {
-  const Gradient target = GradientRows(EntryFor(tensor).gradient, row_begin, rows);
+  const bool whole = !llama_.tensors->tied() || tensor != llama_.tensors->head;
+  const int64_t rounding = 2 * contribution_;
+  if (session_.plan_.fused && whole) return UpdateRows(tensor, rounding, row_begin, rows);
   if (contribution_ > 0) {
-    llama_.engine->AccumulateGradient(target, static_cast<float*>(For(tensor).data));
+    llama_.engine->AccumulateGradient(GradientRows(EntryFor(tensor).gradient, row_begin, rows),
+                                      static_cast<float*>(For(tensor).data));
   }
-  EncodeRows(tensor, 2 * contribution_, row_begin, target);
+  EncodeRows(tensor, rounding, row_begin, rows);
 }
 
 // The embedding's accumulator starts from what stands on the stack: the head's contribution where
@@ -130,17 +126,31 @@ void StepRunner::BeginEmbeddingChunk(int chunk) {
 
 void StepRunner::PushEmbeddingChunk(int chunk) {
   const int tensor = llama_.tensors->embedding;
+  const int64_t rounding = 2 * contribution_ + 1;
   const int64_t begin = chunk * kVocabularyChunk;
-  EncodeRows(tensor, 2 * contribution_ + 1, begin,
-             GradientRows(EntryFor(tensor).gradient, begin, ChunkRows(chunk)));
+  if (session_.plan_.fused) return UpdateRows(tensor, rounding, begin, ChunkRows(chunk));
+  EncodeRows(tensor, rounding, begin, ChunkRows(chunk));
+}
+
+void StepRunner::EncodeRows(int tensor, int64_t rounding, int64_t row_begin, int64_t rows) {
+  llama_.engine->EncodeGradient(FirstRows(For(tensor), rows), Rounding::kStochastic,
+                                RandomFor(tensor, rounding, row_begin), step_,
+                                GradientRows(EntryFor(tensor).gradient, row_begin, rows));
+}
+
+void StepRunner::UpdateRows(int tensor, int64_t rounding, int64_t row_begin, int64_t rows) {
+  const TensorState state = TensorRows(session_.buffers_.tensors[tensor], row_begin, rows);
+  LionOptions options = OptionsFor(tensor);
+  options.row_offset = row_begin;
+  llama_.engine->EncodeAndUpdate(FirstRows(For(tensor), rows),
+                                 RandomFor(tensor, rounding, row_begin), options, state.weight,
+                                 state.momentum, step_);
 }
 
 // Each rounding of the same element within a step has rows of its own in the random stream.
-void StepRunner::EncodeRows(int tensor, int64_t rounding, int64_t row_begin,
-                            const Gradient& target) {
-  const int64_t row_offset = rounding * llama_.tensors->table[tensor].rows + row_begin;
-  llama_.engine->EncodeGradient(FirstRows(For(tensor), target.rows), Rounding::kStochastic,
-                                {session_.keys_[tensor].gradient, row_offset}, step_, target);
+RandomStream StepRunner::RandomFor(int tensor, int64_t rounding, int64_t row_begin) const {
+  return {session_.keys_[tensor].gradient,
+          rounding * llama_.tensors->table[tensor].rows + row_begin};
 }
 
 int64_t StepRunner::ChunkRows(int chunk) const {
@@ -173,11 +183,8 @@ Matrix StepRunner::Boundary(int index, int m) const {
 }
 
 const BlockActivations& StepRunner::Activations(int block, int m) const {
-  const int64_t recomputed = session_.plan_.recomputed;
-  if (block < recomputed) return session_.buffers_.activations[0];
   const int64_t slots = session_.plan_.slots();
-  const int64_t kept = (block - recomputed) * slots + m % slots;
-  return session_.buffers_.activations[session_.plan_.shared_activations() + kept];
+  return session_.buffers_.activations[block * slots + m % slots];
 }
 
 }  // namespace qft

@@ -16,23 +16,24 @@ class StepRunner final : public GradientAccumulators {
 
   // micro_batch_base: micro-batches of this step in earlier calls.
   void Run(const std::vector<ScheduleItem>& schedule, int micro_batch_base);
-  // Pops and applies entries from the top until `keep` is on top (-1: all).
-  void UpdateAll(int keep);
+  // Pops and applies what stands on the stack.
+  void UpdateAll();
 
   Matrix For(int tensor) override;
   void Done(int tensor) override;
 
  private:
   void Run(const ScheduleItem& item);
-  void UpdateWhole();
-  void Update(const StackEntry& entry);
+  LionOptions OptionsFor(int tensor) const;
   // The tensor's entry on the stack, pushed if there is none.
   StackEntry& EntryFor(int tensor);
   void Push(int tensor);
   void PushRows(int tensor, int64_t row_begin, int64_t rows);
   void BeginEmbeddingChunk(int chunk);
   void PushEmbeddingChunk(int chunk);
-  void EncodeRows(int tensor, int64_t rounding, int64_t row_begin, const Gradient& target);
+  void EncodeRows(int tensor, int64_t rounding, int64_t row_begin, int64_t rows);
+  void UpdateRows(int tensor, int64_t rounding, int64_t row_begin, int64_t rows);
+  RandomStream RandomFor(int tensor, int64_t rounding, int64_t row_begin) const;
   int64_t ChunkRows(int chunk) const;
   // The rows of a chunk of the vocabulary in its accumulator.
   Matrix ChunkFor(int tensor, int chunk);

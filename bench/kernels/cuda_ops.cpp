@@ -140,18 +140,27 @@ void Lion(Engine& engine, Bench& bench, int64_t rows, int64_t cols, bool residua
   // Codes at the edge of their grid are as rare as in a model.
   Weight w{bench.Codes(rows * cols, 110), bench.Ones(rows), DType::kI8, rows, cols};
   if (residual) w.residual = bench.Memory<uint8_t>(rows * ResidualBytes(cols), 0);
-  const Momentum m{bench.Codes(rows * cols), bench.Ones(rows * cols / kMomentumBlock), DType::kI8};
+  Momentum m{bench.Codes(rows * cols), bench.Ones(rows * cols / kMomentumBlock), DType::kI8};
   const Gradient g{bench.Codes(rows * cols), bench.Ones(rows), DType::kI8, rows, cols};
   auto* state = bench.Memory<StepState>(1, 0);
   StepState host;
   host.learning_rate = 1e-3f;
   engine.CopyToEngine(state, &host, sizeof(host));
-  const double bytes = static_cast<double>(rows * cols) * (residual ? 6.0 : 5.0);
-  const double seconds = bench.Seconds([&] { engine.LionUpdate({}, w, m, g, state); });
-  char name[80];
-  std::snprintf(name, sizeof(name), "lion %ldx%ld%s", rows, cols,
-                residual ? ", residual plane" : "");
-  PrintRate(name, seconds, bytes, "GB/s");
+  // Weight and momentum read and written, the gradient read.
+  const double state_bytes = static_cast<double>(rows * cols) * (residual ? 5.0 : 4.0);
+  const auto run = [&](const char* what, int64_t gradient_bytes,
+                       const std::function<void()>& work) {
+    char name[80];
+    std::snprintf(name, sizeof(name), "%s %ldx%ld%s", what, rows, cols,
+                  residual ? ", residual plane" : "");
+    PrintRate(name, bench.Seconds(work),
+              state_bytes + static_cast<double>(rows * cols * gradient_bytes), "GB/s");
+  };
+  run("lion", 1, [&] { engine.LionUpdate({}, w, m, g, state); });
+  w.critical = bench.Critical(rows);
+  m.critical = bench.Critical(rows).values;
+  const Matrix values{bench.Memory<uint16_t>(rows * cols, 0x3c), DType::kBF16, rows, cols};
+  run("encode and update, bf16", 2, [&] { engine.EncodeAndUpdate(values, {}, {}, w, m, state); });
 }
 
 // Ops bound by memory, with the traffic they need at least: each input once, each output once.
@@ -182,14 +191,22 @@ void Layers(Engine& engine, Bench& bench, int64_t tokens) {
   const Matrix gate = bf16(tokens, kInner), up = bf16(tokens, kInner), dh = bf16(tokens, kInner);
   const Operand hidden = operand(tokens, kInner);
   const auto wide = static_cast<double>(tokens * kInner);
-  run("swiglu forward", 5 * wide, [&] { engine.SwigluForward(gate, up, hidden); });
-  run("swiglu backward", 10 * wide, [&] { engine.SwigluBackward(gate, up, dh, gate, up); });
+  const auto kept_matrix = [&] {
+    return KeptMatrix{bench.Codes(tokens * kInner), bench.Ones(tokens * KeptBlocks(kInner)),
+                      DType::kI8, tokens, kInner};
+  };
+  const SwigluInputs kept{kept_matrix(), kept_matrix()};
+  Operand terms = hidden;
+  terms.second = bench.Codes(tokens * kInner);
+  run("swiglu forward", 8 * wide, [&] { engine.SwigluForward(gate, up, kept, terms); });
+  run("swiglu backward", 9 * wide, [&] { engine.SwigluBackward(kept, dh, dh, up, hidden); });
 }
 
 void Gradients(Engine& engine, Bench& bench, int64_t rows, int64_t cols) {
   auto* values = bench.Memory<float>(rows * cols, 0x3c);
-  const Gradient g{bench.Codes(rows * cols), bench.Ones(rows), DType::kI8, rows, cols,
-                   bench.Critical(rows)};
+  const Gradient g{
+      bench.Codes(rows * cols),     bench.Ones(rows), DType::kI8, rows, cols, bench.Critical(rows),
+      bench.Memory<double>(rows, 0)};
   auto* state = bench.Memory<StepState>(1, 0);
   const auto count = static_cast<double>(rows * cols);
   PrintRate("encode gradient", bench.Seconds([&] {
@@ -202,7 +219,6 @@ void Gradients(Engine& engine, Bench& bench, int64_t rows, int64_t cols) {
             3 * count, "GB/s");
   PrintRate("accumulate gradient", bench.Seconds([&] { engine.AccumulateGradient(g, values); }),
             9 * count, "GB/s");
-  PrintRate("square sum", bench.Seconds([&] { engine.AddSquareSum(g, state); }), count, "GB/s");
 }
 
 // One chunk of the vocabulary.

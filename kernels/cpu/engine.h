@@ -82,9 +82,10 @@ class CpuEngine final : public Engine {
   void AttentionDecode(const AttentionShape& shape, int64_t past, const int32_t* first_seen,
                        const Matrix& q, const Matrix& k_cache, const Matrix& v_cache,
                        const Matrix& out) override;
-  void SwigluForward(const Matrix& gate, const Matrix& up, const Operand& y) override;
-  void SwigluBackward(const Matrix& gate, const Matrix& up, const Matrix& dy, const Matrix& dgate,
-                      const Matrix& dup) override;
+  void SwigluForward(const Matrix& gate, const Matrix& up, const SwigluInputs& kept,
+                     const Operand& y) override;
+  void SwigluBackward(const SwigluInputs& kept, const Matrix& dy, const Matrix& dgate,
+                      const Matrix& dup, const Operand& y) override;
   void Add(const Matrix& x, const Matrix& y, const Matrix& out) override;
   void CrossEntropyChunk(const Matrix& logits, int64_t chunk_begin, const int32_t* targets,
                          float* row_max, float* row_sum, float* target_logit) override;
@@ -102,6 +103,8 @@ class CpuEngine final : public Engine {
   void SetClipFactor(float max_norm, double square_sum_override, StepState* step) override;
   void LionUpdate(const LionOptions& options, const Weight& w, const Momentum& m,
                   const Gradient& gradient, StepState* step) override;
+  void EncodeAndUpdate(const Matrix& values, const RandomStream& random, const LionOptions& options,
+                       const Weight& w, const Momentum& m, StepState* step) override;
 
  private:
   // `message` must be a string literal. The first one stays.

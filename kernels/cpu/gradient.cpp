@@ -1,35 +1,12 @@
 #include "kernels/cpu/decode_row.h"
 #include "kernels/cpu/engine.h"
+#include "kernels/cpu/gradient_row.h"
 #include "kernels/cpu/quantize_folded.h"
 #include "kernels/cpu/row_tasks.h"
 
 namespace qft::QFT_ISA {
 
 namespace {
-
-double SquareSumOfCodes(const int8_t* codes, float grid, int64_t cols) {
-  int64_t sum = 0;
-  for (int64_t c = 0; c < cols; ++c) sum += int32_t{codes[c]} * codes[c];
-  return static_cast<double>(grid) * static_cast<double>(grid) * static_cast<double>(sum);
-}
-
-double SquareSumOfValues(const float* values, int64_t cols) {
-  double sum = 0;
-  for (int64_t c = 0; c < cols; ++c) {
-    const double value = static_cast<double>(values[c]);
-    sum += value * value;
-  }
-  return sum;
-}
-
-// Moves the critical features of row r out of `values`.
-void TakeCritical(const CriticalFeatures& critical, int64_t r, float* values) {
-  for (int32_t i = 0; i < critical.count; ++i) {
-    float& value = values[critical.columns[i]];
-    critical.values[r * critical.count + i] = value;
-    value = 0.0f;
-  }
-}
 
 void AddCritical(const CriticalFeatures& critical, int64_t r, float* values) {
   for (int32_t i = 0; i < critical.count; ++i) {
@@ -49,9 +26,10 @@ void CpuEngine::EncodeGradient(const Matrix& matrix, Rounding rounding, const Ra
     for (int64_t r = tasks.Begin(task); r < tasks.End(task); ++r) {
       const int64_t offset = r * out.cols;
       if (out.dtype == DType::kI8) {
-        TakeCritical(out.critical, r, values + offset);
-        QuantizeRowFolded(values + offset, nullptr, out.cols, rounding, keys, random.row_offset + r,
-                          static_cast<int8_t*>(out.data) + offset, out.grid + r);
+        out.square_sums[r] =
+            EncodeGradientRow(out.critical, out.cols, rounding, keys, random.row_offset + r,
+                              values + offset, static_cast<int8_t*>(out.data) + offset,
+                              out.grid + r, out.critical.values + r * out.critical.count);
       } else {
         std::memcpy(static_cast<float*>(out.data) + offset, values + offset,
                     static_cast<size_t>(out.cols) * sizeof(float));
@@ -81,6 +59,9 @@ void CpuEngine::AccumulateGradient(const Gradient& gradient, float* values) {
 
 void CpuEngine::AddSquareSum(const Gradient& gradient, StepState* step) {
   if (!SupportsDType(gradient.dtype) || gradient.rows <= 0) return;
+  if (gradient.dtype == DType::kI8) {
+    return AddToSquareSum(gradient.square_sums, gradient.rows, step);
+  }
   const RowTasks tasks(gradient.rows, gradient.cols);
   // The tasks below use no scratch of their own.
   auto* row_sums = reinterpret_cast<double*>(
@@ -88,20 +69,11 @@ void CpuEngine::AddSquareSum(const Gradient& gradient, StepState* step) {
   if (row_sums == nullptr) return;
   pool_.ParallelFor(tasks.count, [&](int64_t task, int) {
     for (int64_t r = tasks.Begin(task); r < tasks.End(task); ++r) {
-      const int64_t offset = r * gradient.cols;
-      row_sums[r] =
-          gradient.dtype == DType::kI8
-              ? SquareSumOfCodes(static_cast<const int8_t*>(gradient.data) + offset,
-                                 gradient.grid[r], gradient.cols) +
-                    SquareSumOfValues(gradient.critical.values + r * gradient.critical.count,
-                                      gradient.critical.count)
-              : SquareSumOfValues(static_cast<const float*>(gradient.data) + offset, gradient.cols);
+      row_sums[r] = SquareSumOfValues(static_cast<const float*>(gradient.data) + r * gradient.cols,
+                                      gradient.cols);
     }
   });
-  double sum = 0;
-  for (int64_t r = 0; r < gradient.rows; ++r) sum += row_sums[r];
-  const double scale = static_cast<double>(step->gradient_scale);
-  step->gradient_square_sum += scale * scale * sum;
+  AddToSquareSum(row_sums, gradient.rows, step);
 }
 
 void CpuEngine::SetClipFactor(float max_norm, double square_sum_override, StepState* step) {

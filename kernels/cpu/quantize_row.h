@@ -74,6 +74,22 @@ QFT_INLINE void QuantizeRowWithin(const float* x, int64_t cols, int32_t bits, in
   }
 }
 
+// Writes row `r` of `out`, kI8 or kF32; nothing without data.
+QFT_INLINE void StoreKeptRow(const float* x, int64_t r, const KeptMatrix& out) {
+  if (out.data == nullptr) return;
+  if (out.dtype == DType::kF32) {
+    std::memcpy(static_cast<float*>(out.data) + r * out.cols, x,
+                static_cast<size_t>(out.cols) * sizeof(float));
+    return;
+  }
+  int8_t* codes = static_cast<int8_t*>(out.data) + r * out.cols;
+  float* scale = out.scales + r * KeptBlocks(out.cols);
+  for (int64_t c = 0; c < out.cols; c += kKeptBlock) {
+    const int64_t width = out.cols - c < kKeptBlock ? out.cols - c : kKeptBlock;
+    QuantizeRowWithin(x + c, width, RowAbsMaxBits(x + c, width), codes + c, nullptr, scale++);
+  }
+}
+
 // Bit pattern of the largest magnitude of the row without its critical columns.
 QFT_INLINE int32_t OrdinaryAbsMaxBits(const float* x, int64_t cols,
                                       const CriticalFeatures& critical) {

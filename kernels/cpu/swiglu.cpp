@@ -33,33 +33,87 @@ void SwigluRow(const float* gate, const float* up, int64_t cols, float* y) {
   }
 }
 
-QFT_INLINE void SwigluGradient(Float16 gate, Float16 up, Float16 dy, Float16* dgate, Float16* dup) {
+// One row of swiglu's backward pass, in fp32. dgate may be dy.
+struct GradientRow {
+  const float* gate;
+  const float* up;
+  const float* dy;
+  float* dgate;
+  float* dup;
+  float* y;
+};
+
+QFT_INLINE void SwigluGradient(Float16 gate, Float16 up, Float16 dy, Float16* dgate, Float16* dup,
+                               Float16* y) {
   const Gate sigmoid = Sigmoid(gate);
-  *dup = dy * (gate * sigmoid.open);
+  const Float16 silu = gate * sigmoid.open;
+  *y = silu * up;
+  *dup = dy * silu;
   *dgate = dy * up * (sigmoid.open * Fma(gate, sigmoid.closed, Broadcast(1.0f)));
 }
 
-void SwigluGradientRow(const float* gate, const float* up, const float* dy, int64_t cols,
-                       float* dgate, float* dup) {
-  Float16 dg, du;
+void SwigluGradientRow(const GradientRow& row, int64_t cols) {
+  Float16 dgate, dup, y;
   int64_t c = 0;
   for (; c + kLanes <= cols; c += kLanes) {
-    SwigluGradient(Load(gate + c), Load(up + c), Load(dy + c), &dg, &du);
-    Store(dgate + c, dg);
-    Store(dup + c, du);
+    SwigluGradient(Load(row.gate + c), Load(row.up + c), Load(row.dy + c), &dgate, &dup, &y);
+    Store(row.dgate + c, dgate);
+    Store(row.dup + c, dup);
+    Store(row.y + c, y);
   }
   if (c < cols) {
     const int64_t rest = cols - c;
-    SwigluGradient(LoadPartial(gate + c, rest), LoadPartial(up + c, rest),
-                   LoadPartial(dy + c, rest), &dg, &du);
-    StorePartial(dgate + c, dg, rest);
-    StorePartial(dup + c, du, rest);
+    SwigluGradient(LoadPartial(row.gate + c, rest), LoadPartial(row.up + c, rest),
+                   LoadPartial(row.dy + c, rest), &dgate, &dup, &y);
+    StorePartial(row.dgate + c, dgate, rest);
+    StorePartial(row.dup + c, dup, rest);
+    StorePartial(row.y + c, y, rest);
   }
+}
+
+// Row `r` in fp32: where it lies, or decoded into `scratch`.
+const float* KeptRow(const KeptMatrix& kept, int64_t r, float* scratch) {
+  if (kept.dtype == DType::kF32) return static_cast<const float*>(kept.data) + r * kept.cols;
+  const int8_t* codes = static_cast<const int8_t*>(kept.data) + r * kept.cols;
+  const float* scales = kept.scales + r * KeptBlocks(kept.cols);
+  int64_t c = 0;
+  for (; c + kLanes <= kept.cols; c += kLanes) {
+    Store(scratch + c, ToFloat(LoadCodes(codes + c)) * Broadcast(scales[c / kKeptBlock]));
+  }
+  if (c < kept.cols) {
+    const int64_t rest = kept.cols - c;
+    const Float16 values = ToFloat(LoadCodesPartial(codes + c, rest));
+    StorePartial(scratch + c, values * Broadcast(scales[c / kKeptBlock]), rest);
+  }
+  return scratch;
+}
+
+// Codes of row `r` of y on the scale that it has.
+void QuantizeOnItsScale(const float* values, int64_t r, const Operand& y) {
+  int8_t* codes = static_cast<int8_t*>(y.data) + r * y.cols;
+  const float inverse = 1.0f / y.scales[r];
+  if (!(inverse < __builtin_inff())) {
+    std::memset(codes, 0, static_cast<size_t>(y.cols));
+    return;
+  }
+  const Float16 factor = Broadcast(inverse), top = Broadcast(127.0f);
+  for (int64_t c = 0; c < y.cols; c += kLanes) {
+    const int64_t left = y.cols - c;
+    const Float16 x = (left >= kLanes ? Load(values + c) : LoadPartial(values + c, left)) * factor;
+    const Int16 code = RoundToInt(Max(Min(x, top), -top));
+    if (left >= kLanes) {
+      StoreCodes(codes + c, code);
+    } else {
+      StoreCodesPartial(codes + c, code, left);
+    }
+  }
+  for (int32_t i = 0; i < y.critical.count; ++i) codes[y.critical.columns[i]] = 0;
 }
 
 }  // namespace
 
-void CpuEngine::SwigluForward(const Matrix& gate, const Matrix& up, const Operand& y) {
+void CpuEngine::SwigluForward(const Matrix& gate, const Matrix& up, const SwigluInputs& kept,
+                              const Operand& y) {
   if (!SupportsDType(y.dtype)) return;
   const int64_t cols = gate.cols;
   const RowTasks tasks(gate.rows, cols);
@@ -67,26 +121,40 @@ void CpuEngine::SwigluForward(const Matrix& gate, const Matrix& up, const Operan
     char* const scratch = WorkerScratch(worker, static_cast<size_t>(cols) * sizeof(float));
     if (scratch == nullptr) return;
     for (int64_t t = tasks.Begin(task); t < tasks.End(task); ++t) {
+      const float* gate_row = static_cast<const float*>(gate.data) + t * cols;
+      const float* up_row = static_cast<const float*>(up.data) + t * cols;
       float* to = y.dtype == DType::kF32 ? static_cast<float*>(y.data) + t * cols
                                          : reinterpret_cast<float*>(scratch);
-      SwigluRow(static_cast<const float*>(gate.data) + t * cols,
-                static_cast<const float*>(up.data) + t * cols, cols, to);
+      StoreKeptRow(gate_row, t, kept.gate);
+      StoreKeptRow(up_row, t, kept.up);
+      SwigluRow(gate_row, up_row, cols, to);
       StoreOperandRow(to, t, y);
     }
   });
 }
 
-void CpuEngine::SwigluBackward(const Matrix& gate, const Matrix& up, const Matrix& dy,
-                               const Matrix& dgate, const Matrix& dup) {
-  const int64_t cols = gate.cols;
-  const RowTasks tasks(gate.rows, cols);
-  pool_.ParallelFor(tasks.count, [&](int64_t task, int) {
+void CpuEngine::SwigluBackward(const SwigluInputs& kept, const Matrix& dy, const Matrix& dgate,
+                               const Matrix& dup, const Operand& y) {
+  if (!SupportsDType(y.dtype)) return;
+  const int64_t cols = dy.cols;
+  const RowTasks tasks(dy.rows, cols);
+  pool_.ParallelFor(tasks.count, [&](int64_t task, int worker) {
+    char* const scratch = WorkerScratch(worker, static_cast<size_t>(cols) * 3 * sizeof(float));
+    if (scratch == nullptr) return;
+    float* const rows = reinterpret_cast<float*>(scratch);
     for (int64_t t = tasks.Begin(task); t < tasks.End(task); ++t) {
-      const int64_t row = t * cols;
-      SwigluGradientRow(static_cast<const float*>(gate.data) + row,
-                        static_cast<const float*>(up.data) + row,
-                        static_cast<const float*>(dy.data) + row, cols,
-                        static_cast<float*>(dgate.data) + row, static_cast<float*>(dup.data) + row);
+      const auto at = [&](const auto& matrix) {
+        return static_cast<float*>(matrix.data) + t * cols;
+      };
+      const bool codes = y.dtype == DType::kI8;
+      const GradientRow row{KeptRow(kept.gate, t, rows),
+                            KeptRow(kept.up, t, rows + cols),
+                            at(dy),
+                            at(dgate),
+                            at(dup),
+                            codes ? rows + 2 * cols : at(y)};
+      SwigluGradientRow(row, cols);
+      if (codes) QuantizeOnItsScale(row.y, t, y);
     }
   });
 }

@@ -44,6 +44,14 @@ struct PartialSum {
   __device__ float operator()(int64_t row, int64_t c) const { return sums[row * cols + c]; }
 };
 
+// sums [cols] += the sums of the columns of partial [rows, cols].
+inline void AddPartialSums(const float* partial, int64_t rows, int64_t cols, float* sums,
+                           cudaStream_t stream) {
+  const auto columns = static_cast<unsigned>(CeilDivide(cols, kSumColumns));
+  ColumnSumsKernel<true><<<columns, dim3(kSumColumns, kSumRows), 0, stream>>>(
+      PartialSum{partial, cols}, rows, cols, sums);
+}
+
 // sums [cols] += the sums of value(row, column). partial: [SumBlocks(rows), cols].
 template <typename Value>
 void AddColumnSums(Value value, int64_t rows, int64_t cols, float* partial, float* sums,
@@ -53,8 +61,7 @@ void AddColumnSums(Value value, int64_t rows, int64_t cols, float* partial, floa
   const auto blocks = static_cast<unsigned>(SumBlocks(rows));
   ColumnSumsKernel<false>
       <<<dim3(columns, blocks), threads, 0, stream>>>(value, rows, cols, partial);
-  ColumnSumsKernel<true>
-      <<<dim3(columns, 1), threads, 0, stream>>>(PartialSum{partial, cols}, blocks, cols, sums);
+  AddPartialSums(partial, blocks, cols, sums, stream);
 }
 
 }  // namespace qft::cuda

@@ -18,6 +18,12 @@ using BFloat16 = __nv_bfloat16;
 inline constexpr int kRowThreads = 256;
 inline constexpr int kVector = 8;
 inline constexpr unsigned kFullWarp = 0xffffffffu;
+// Dynamic shared memory that a kernel asks for at most: with 3 KB of its own every device has it
+// (99 KB on sm_86).
+inline constexpr size_t kMostShared = 96 * 1024;
+// 1.5 * 2^23: in a number beside it the low bits are the nearest integer, sign and all; conversions
+// are slow.
+inline constexpr float kIntegerFloat = 12582912.0f;
 
 __host__ __device__ inline int64_t CeilDivide(int64_t a, int64_t b) {
   return (a + b - 1) / b;
@@ -53,6 +59,16 @@ __device__ inline bool Aligned8(const T* p) {
   return reinterpret_cast<uintptr_t>(p) % kBytes == 0;
 }
 
+// Eight bf16 numbers, in order.
+__device__ inline void UnpackBFloat16(const uint4& words, float (&v)[kVector]) {
+  const uint32_t w[4] = {words.x, words.y, words.z, words.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    v[2 * i] = __uint_as_float(w[i] << 16);
+    v[2 * i + 1] = __uint_as_float(w[i] & 0xffff0000u);
+  }
+}
+
 // row[c .. c + 8) of `cols`, zeros behind the end.
 __device__ inline void Load8(const float* row, int64_t c, int64_t cols, float (&v)[kVector]) {
   const float* p = row + c;
@@ -69,14 +85,7 @@ __device__ inline void Load8(const float* row, int64_t c, int64_t cols, float (&
 __device__ inline void Load8(const BFloat16* row, int64_t c, int64_t cols, float (&v)[kVector]) {
   const BFloat16* p = row + c;
   if (c + kVector <= cols && Aligned8(p)) {
-    const uint4 words = *reinterpret_cast<const uint4*>(p);
-    const uint32_t w[4] = {words.x, words.y, words.z, words.w};
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      v[2 * i] = __uint_as_float(w[i] << 16);
-      v[2 * i + 1] = __uint_as_float(w[i] & 0xffff0000u);
-    }
-    return;
+    return UnpackBFloat16(*reinterpret_cast<const uint4*>(p), v);
   }
 #pragma unroll
   for (int i = 0; i < kVector; ++i) v[i] = c + i < cols ? __bfloat162float(p[i]) : 0.0f;
@@ -188,10 +197,11 @@ __device__ inline T WarpReduce(T value, Op op) {
   return value;
 }
 
-// Largest of all threads' numbers, none of them negative; every thread gets it. For a
-// kernel that calls it once: nothing keeps a second call off what the first still reads.
+// Largest of all threads' numbers, none of them negative; every thread gets it. Another barrier
+// must stand before a second call, which nothing else keeps off what the first still reads.
+template <int kMostWarps = 32>
 __device__ inline int32_t LargestOfBlock(int32_t value) {
-  __shared__ int32_t partial[32];
+  __shared__ int32_t partial[kMostWarps];
   const int warps = static_cast<int>(blockDim.x) / 32;
   const int lane = threadIdx.x % 32;
   value = __reduce_max_sync(kFullWarp, value);
@@ -227,14 +237,15 @@ __device__ inline int32_t LargestInTurn(int32_t value, int turn) {
   __syncthreads();
   return __reduce_max_sync(kFullWarp, lane < warps ? partial[turn % 2][lane] : 0);
 }
-__device__ inline float SumInTurn(float value, int turn) {
-  __shared__ float partial[2][32];
+template <typename T>
+__device__ inline T SumInTurn(T value, int turn) {
+  __shared__ T partial[2][32];
   const int warps = static_cast<int>(blockDim.x) / 32;
   const int lane = threadIdx.x % 32;
   value = WarpReduce(value, AddValues());
   if (lane == 0) partial[turn % 2][threadIdx.x / 32] = value;
   __syncthreads();
-  return WarpReduce(lane < warps ? partial[turn % 2][lane] : 0.0f, AddValues());
+  return WarpReduce(lane < warps ? partial[turn % 2][lane] : T{0}, AddValues());
 }
 
 // How a row whose largest magnitude is known becomes codes, the rule of every engine:
@@ -285,25 +296,37 @@ __device__ inline uint2 LowBytes(const uint32_t (&w)[kVector]) {
                     __byte_perm(pairs[2], pairs[3], 0x5410));
 }
 
+// floor(x + random / 65536) of eight numbers given in 65536ths, rounded to whole ones first; packed
+// in order, a Philox block's numbers low half first. |x| at most 127; what is no number becomes 0.
+__device__ inline uint2 PackStochastic8(const float (&x)[kVector], const PhiloxBlock& random) {
+  uint32_t sums[kVector];  // codes in bits 16 .. 24
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) {
+    sums[i] = __dp2a_lo(random.word[i / 2], i % 2 == 0 ? 0x0001u : 0x0100u,
+                        static_cast<uint32_t>(__float2int_rn(x[i])));
+  }
+  uint32_t pairs[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) pairs[i] = __byte_perm(sums[2 * i], sums[2 * i + 1], 0x0062);
+  return make_uint2(__byte_perm(pairs[0], pairs[1], 0x5410),
+                    __byte_perm(pairs[2], pairs[3], 0x5410));
+}
+
 // Eight codes packed in order: RoundStochastic16 with the numbers of a Philox block, low half
 // first, or RoundToInt. What is no number becomes code 0.
 template <bool kStochastic>
 __device__ inline uint2 PackCodes8(const float (&x)[kVector], const PhiloxBlock& random) {
-  uint32_t fixed[kVector];  // codes in bits 16 .. 24 when stochastic
+  if constexpr (kStochastic) {
+    float scaled[kVector];
 #pragma unroll
-  for (int i = 0; i < kVector; ++i) {
-    fixed[i] = static_cast<uint32_t>(__float2int_rn(kStochastic ? x[i] * 65536.0f : x[i]));
-    if (kStochastic) {
-      fixed[i] = __dp2a_lo(random.word[i / 2], i % 2 == 0 ? 0x0001u : 0x0100u, fixed[i]);
-    }
-  }
-  uint32_t pairs[4];
+    for (int i = 0; i < kVector; ++i) scaled[i] = x[i] * 65536.0f;
+    return PackStochastic8(scaled, random);
+  } else {
+    uint32_t codes[kVector];
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    pairs[i] = __byte_perm(fixed[2 * i], fixed[2 * i + 1], kStochastic ? 0x0062 : 0x0040);
+    for (int i = 0; i < kVector; ++i) codes[i] = static_cast<uint32_t>(__float2int_rn(x[i]));
+    return LowBytes(codes);
   }
-  return make_uint2(__byte_perm(pairs[0], pairs[1], 0x5410),
-                    __byte_perm(pairs[2], pairs[3], 0x5410));
 }
 
 // Packed codes to row[c .. c + 8) of `cols`.

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "kernels/cuda/device.cuh"
+
 namespace qft::cuda {
 namespace {
 
@@ -95,8 +97,8 @@ int64_t CudaEngine::OccupiedMemory() const {
 
 // The largest of what single ops take: transposed codes with the factors of critical features
 // beside them (matmul.cu), the weight gradient of a norm by blocks of 32 tokens, values on their
-// way from the host (encode_weight.cu), new steps of rows too wide for shared memory
-// (lion_update.cu); in floating arithmetic decoded weights.
+// way from the host (encode_weight.cu), rows too wide for shared memory (lion_kernels.cuh); in
+// floating arithmetic decoded weights.
 size_t CudaEngine::ScratchBytes(const ScratchShape& shape) const {
   constexpr int64_t kAlignment = 256;
   constexpr int64_t kFactorBytes = 64 * 2 * 2;  // features, bf16 terms
@@ -105,7 +107,9 @@ size_t CudaEngine::ScratchBytes(const ScratchShape& shape) const {
   const int64_t factors = kFactorBytes * (std::max(shape.tokens, shape.widest) + kAlignment);
   const int64_t partials = (shape.tokens / 32 + 1) * shape.widest * 4;
   const int64_t staging = 4 * ((int64_t{1} << 22) + shape.widest);
-  const int64_t wide = shape.widest > 24576 ? int64_t{32} * multiprocessors_ * shape.widest : 0;
+  // New steps and codes of a row, with room for flags and sums of all rows.
+  const bool in_shared = 5 * shape.widest <= static_cast<int64_t>(kMostShared);
+  const int64_t wide = in_shared ? 0 : int64_t{32} * multiprocessors_ * shape.widest;
   return static_cast<size_t>(std::max({codes + kAlignment + factors, partials, staging, wide}));
 }
 

@@ -7,6 +7,16 @@ namespace {
 constexpr int kSumThreads = 1024;
 constexpr int kSumRows = kRowThreads / 32;  // whose squares a block sums
 
+// By a warp.
+__device__ double SquareSumOfValues(const float* values, int64_t cols) {
+  double sum = 0;
+  for (int64_t c = threadIdx.x % 32; c < cols; c += 32) {
+    const auto value = static_cast<double>(values[c]);
+    sum += value * value;
+  }
+  return WarpReduce(sum, AddValues());
+}
+
 // values [rows, cols] -> codes with a scale a row; critical features are moved out of `values`.
 template <bool kStochastic, typename Layout, typename T>
 __global__ void __launch_bounds__(Layout::kThreads, Layout::kBlocks)
@@ -37,12 +47,22 @@ __global__ void __launch_bounds__(Layout::kThreads, Layout::kBlocks)
         const RowScale scale = MakeRowScale(LargestInTurn(__float_as_int(largest), turn), 127.0f);
         if (threadIdx.x == 0) out.grid[row] = scale.scale;
         const RandomRow bits = random_rows.Row(random.keys, random.row_offset + row);
+        int squares = 0;
 #pragma unroll
         for (int i = 0; i < Layout::kVectors; ++i) {
           const int64_t c = Layout::Column(i);
           if (c >= out.cols) continue;
-          StoreRounded8<kStochastic>(v[i], scale.inverse, random_rows, bits, random.keys, row, c,
-                                     codes);
+          const uint2 rounded = StoreRounded8<kStochastic>(v[i], scale.inverse, random_rows, bits,
+                                                           random.keys, row, c, codes);
+          squares = SquareSum8(rounded, squares);
+        }
+        squares = SumInTurn(squares, turn);
+        if (threadIdx.x >= 32) return;
+        const int64_t count = out.critical.count;
+        const double of_critical =
+            count == 0 ? 0.0 : SquareSumOfValues(out.critical.values + row * count, count);
+        if (threadIdx.x == 0) {
+          out.square_sums[row] = RowSquareSum(scale.scale, squares, of_critical);
         }
       });
 }
@@ -77,53 +97,13 @@ __global__ void __launch_bounds__(kRowThreads)
   }
 }
 
-__device__ double SquareSumOfValues(const float* values, int64_t cols) {
-  double sum = 0;
-  for (int64_t c = threadIdx.x % 32; c < cols; c += 32) {
-    const auto value = static_cast<double>(values[c]);
-    sum += value * value;
-  }
-  return WarpReduce(sum, AddValues());
-}
-
-// Of this lane's codes of a row: at most cols / 32 squares of 127.
-__device__ int SquareSumOfCodes(const int8_t* codes, int64_t cols) {
-  constexpr int kBytes = 16;
-  int sum = 0;
-#pragma unroll 8
-  for (int64_t c = threadIdx.x % 32 * kBytes; c < cols; c += 32 * kBytes) {
-    const int8_t* p = codes + c;
-    if (c + kBytes <= cols && reinterpret_cast<uintptr_t>(p) % kBytes == 0) {
-      const int4 words = *reinterpret_cast<const int4*>(p);
-      sum = __dp4a(words.x, words.x, __dp4a(words.y, words.y, sum));
-      sum = __dp4a(words.z, words.z, __dp4a(words.w, words.w, sum));
-      continue;
-    }
-    for (int i = 0; i < kBytes && c + i < cols; ++i) sum += p[i] * p[i];
-  }
-  return sum;
-}
-
-// row_sums [rows]: of squares. A warp a row.
+// row_sums [rows]: of squares of values [rows, cols]. A warp a row.
 __global__ void __launch_bounds__(kRowThreads)
-    RowSquareSumKernel(Gradient gradient, double* row_sums) {
+    RowSquareSumKernel(const float* values, int64_t rows, int64_t cols, double* row_sums) {
   const int64_t row = int64_t{blockIdx.x} * kSumRows + threadIdx.x / 32;
-  if (row >= gradient.rows) return;
-  const int64_t offset = row * gradient.cols;
-  if (gradient.dtype == DType::kF32) {
-    const double sum =
-        SquareSumOfValues(static_cast<const float*>(gradient.data) + offset, gradient.cols);
-    if (threadIdx.x % 32 == 0) row_sums[row] = sum;
-    return;
-  }
-  const int8_t* codes = static_cast<const int8_t*>(gradient.data) + offset;
-  const int sum = SquareSumOfCodes(codes, gradient.cols);
-  const long long total = WarpReduce(static_cast<long long>(sum), AddValues());
-  const double critical = SquareSumOfValues(
-      gradient.critical.values + row * gradient.critical.count, gradient.critical.count);
-  if (threadIdx.x % 32 != 0) return;
-  const auto grid = static_cast<double>(gradient.grid[row]);
-  row_sums[row] = grid * grid * static_cast<double>(total) + critical;
+  if (row >= rows) return;
+  const double sum = SquareSumOfValues(values + row * cols, cols);
+  if (threadIdx.x % 32 == 0) row_sums[row] = sum;
 }
 
 __global__ void __launch_bounds__(kSumThreads)
@@ -183,12 +163,18 @@ void CudaEngine::AccumulateGradient(const Gradient& gradient, float* values) {
 
 void CudaEngine::AddSquareSum(const Gradient& gradient, StepState* step) {
   if (!SupportsDType(gradient.dtype) || gradient.rows <= 0) return;
+  if (gradient.dtype == DType::kI8) return AddRowSums(gradient.square_sums, gradient.rows, step);
   auto* row_sums =
       static_cast<double*>(Scratch(static_cast<size_t>(gradient.rows) * sizeof(double)));
   if (row_sums == nullptr) return;
   const auto blocks = static_cast<unsigned>(CeilDivide(gradient.rows, kSumRows));
-  RowSquareSumKernel<<<blocks, kRowThreads, 0, stream_>>>(gradient, row_sums);
-  AddSquareSumKernel<<<1, kSumThreads, 0, stream_>>>(row_sums, gradient.rows, step);
+  RowSquareSumKernel<<<blocks, kRowThreads, 0, stream_>>>(static_cast<const float*>(gradient.data),
+                                                          gradient.rows, gradient.cols, row_sums);
+  AddRowSums(row_sums, gradient.rows, step);
+}
+
+void CudaEngine::AddRowSums(const double* row_sums, int64_t rows, StepState* step) {
+  AddSquareSumKernel<<<1, kSumThreads, 0, stream_>>>(row_sums, rows, step);
   CheckLaunch("summing squares");
 }
 

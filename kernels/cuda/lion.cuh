@@ -44,6 +44,13 @@ __device__ inline float NextMomentum(const Lion& lion, float m, float g) {
   return lion.options.beta2 * m + lion.rest2 * g;
 }
 
+// A weight and a momentum that are values.
+__device__ inline void UpdateValue(const Lion& lion, float g, float* weight, float* momentum) {
+  const float m = *momentum;
+  *weight = *weight - Delta(lion, *weight, m, g);
+  *momentum = NextMomentum(lion, m, g);
+}
+
 // Steps that a delta moves a weight by, before rounding.
 __device__ inline float WantedMove(float delta, float inverse_step) {
   return fmaxf(fminf(delta * -inverse_step, kMaxMove), -kMaxMove);
@@ -59,38 +66,37 @@ struct Row {
   int32_t top;  // steps that fit
   int8_t* momentum;
   float* momentum_grid;
-  const int8_t* gradient_codes;  // nullptr: values
-  const float* gradient_values;
-  float gradient_factor;
-  int64_t index;
+  int64_t index;  // in the random streams
   int64_t cols;
+};
+
+// A row of a gradient.
+struct GradientRow {
+  const int8_t* codes;  // nullptr: values
+  const float* values;
+  float factor;  // with the grid of the codes
 };
 
 // Codes on a grid that is no positive number with a finite inverse stay as they are: zeros move
 // them nowhere.
-__device__ inline Row MakeRow(const Lion& lion, const Weight& w, const Momentum& m,
-                              const Gradient& gradient, int64_t index) {
-  const int64_t offset = index * w.cols;
+__device__ inline Row MakeRow(const Lion& lion, const Weight& w, const Momentum& m, int64_t r) {
+  const int64_t offset = r * w.cols;
   const bool fine = w.residual != nullptr;
   const float steps_per_grid = fine ? float{kResidualSteps} : 1.0f;
-  const float grid = w.grid[index];
+  const float grid = w.grid[r];
   const float inverse = __fdiv_rn(1.0f, grid);
   const bool usable =
       grid > 0 && grid <= 3.402823466e+38f && inverse * steps_per_grid <= 3.402823466e+38f;
   Row row;
   row.codes = static_cast<int8_t*>(w.data) + offset;
-  row.residual = fine ? w.residual + index * ResidualBytes(w.cols) : nullptr;
+  row.residual = fine ? w.residual + r * ResidualBytes(w.cols) : nullptr;
   row.grid = usable ? grid : 0.0f;
   row.step = usable ? grid * (fine ? 1.0f / kResidualSteps : 1.0f) : 0.0f;
   row.inverse_step = usable ? inverse * steps_per_grid : 0.0f;
   row.top = fine ? 127 * kResidualSteps : 127;
   row.momentum = static_cast<int8_t*>(m.data) + offset;
-  row.momentum_grid = m.grid + index * CeilDivide(w.cols, kMomentumBlock);
-  const bool coded = gradient.dtype == DType::kI8;
-  row.gradient_codes = coded ? static_cast<const int8_t*>(gradient.data) + offset : nullptr;
-  row.gradient_values = coded ? nullptr : static_cast<const float*>(gradient.data) + offset;
-  row.gradient_factor = coded ? lion.gradient_factor * gradient.grid[index] : lion.gradient_factor;
-  row.index = index;
+  row.momentum_grid = m.grid + r * CeilDivide(w.cols, kMomentumBlock);
+  row.index = lion.options.row_offset + r;
   row.cols = w.cols;
   return row;
 }

@@ -57,14 +57,15 @@ __device__ inline void AddRests4(const Row& row, int64_t c, int (&steps)[kNarrow
   }
 }
 
-__device__ inline void LoadGradient4(const Row& row, int64_t c, float (&g)[kNarrow]) {
+__device__ inline void LoadGradient4(const GradientRow& row, int64_t c, int64_t cols,
+                                     float (&g)[kNarrow]) {
   int codes[kNarrow] = {};
-  if (row.gradient_codes != nullptr) LoadCodes4(row.gradient_codes, c, row.cols, codes);
+  if (row.codes != nullptr) LoadCodes4(row.codes, c, cols, codes);
 #pragma unroll
   for (int i = 0; i < kNarrow; ++i) {
     float v = static_cast<float>(codes[i]);
-    if (row.gradient_codes == nullptr && c + i < row.cols) v = row.gradient_values[c + i];
-    g[i] = row.gradient_factor * v;
+    if (row.codes == nullptr && c + i < cols) v = row.values[c + i];
+    g[i] = row.factor * v;
   }
 }
 
@@ -98,8 +99,8 @@ __device__ inline void StoreMomentum4(const Lion& lion, const Row& row, int64_t 
 // Moves columns c .. c + 4 into `wide` and renews their momentum; returns the largest magnitude of
 // their new steps. Columns past the row's end are zero and stay zero. All threads of a warp call
 // it.
-__device__ inline int32_t Update4(const Lion& lion, const Row& row, int64_t c, int32_t* wide,
-                                  LionCounts* counts) {
+__device__ inline int32_t Update4(const Lion& lion, const Row& row, const GradientRow& from,
+                                  int64_t c, int32_t* wide, LionCounts* counts) {
   int32_t largest = 0;
   float next[kNarrow] = {};
   if (c < row.cols) {
@@ -110,7 +111,7 @@ __device__ inline int32_t Update4(const Lion& lion, const Row& row, int64_t c, i
     LoadCodes4(row.codes, c, row.cols, steps);
     AddRests4(row, c, steps);
     LoadCodes4(row.momentum, c, row.cols, momentum);
-    LoadGradient4(row, c, gradient);
+    LoadGradient4(from, c, row.cols, gradient);
     if (lion.stochastic) random = RowRandom32(lion.options.weight_key, lion, row, c);
     const float momentum_grid = row.momentum_grid[c / kMomentumBlock];
 #pragma unroll
@@ -153,13 +154,13 @@ __device__ inline void StoreWeights(const Row& row, const int32_t* wide, LionCou
 
 // wide [cols rounded up to kWide]: new steps before they are known to fit, behind the end zeros. In
 // shared or global memory. All threads of the block; has barriers.
-__device__ inline void UpdateRow(const Lion& lion, const Row& row, int32_t* wide, float* grid,
-                                 LionCounts* counts) {
+__device__ inline void UpdateRow(const Lion& lion, const Row& row, const GradientRow& gradient,
+                                 int32_t* wide, float* grid, LionCounts* counts) {
   __syncthreads();  // every thread has read the grid, and the last row's `wide`
   int32_t largest = 0;
   const int64_t end = RoundUp(row.cols, kMomentumBlock);  // whole warps
   for (int64_t c = threadIdx.x * kNarrow; c < end; c += kLionThreads * kNarrow) {
-    largest = max(largest, Update4(lion, row, c, wide, counts));
+    largest = max(largest, Update4(lion, row, gradient, c, wide, counts));
   }
   for (int64_t c = RoundUp(row.cols, kNarrow) + threadIdx.x; c < RoundUp(row.cols, kWide);
        c += kLionThreads) {

@@ -5,8 +5,6 @@ namespace qft::cuda {
 namespace {
 
 // Of a block's columns: their largest so far.
-constexpr size_t kMostShared = 96 * 1024;
-
 // What a block sees of both operands: `fold` of the columns for the rows' codes, `row_fold` of the
 // rows for the columns' largest.
 struct Folds {

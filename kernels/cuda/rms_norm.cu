@@ -1,3 +1,4 @@
+#include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/engine.h"
 #include "kernels/cuda/row.cuh"
 
@@ -96,16 +97,6 @@ void WithThinLayout(int64_t cols, bool whole, F f) {
   f(RowLayout<1024, 8, true>());
 }
 
-__global__ void __launch_bounds__(kRowThreads)
-    SumPartialsKernel(const float* partial, int64_t blocks, int64_t cols, float* dweight) {
-  const int64_t c = int64_t{blockIdx.x} * kRowThreads + threadIdx.x;
-  if (c >= cols) return;
-  float sum = dweight[c];
-#pragma unroll 8
-  for (int64_t block = 0; block < blocks; ++block) sum += partial[block * cols + c];
-  dweight[c] = sum;
-}
-
 }  // namespace
 
 void CudaEngine::RmsNormForward(const Matrix& x, const float* weight, float epsilon,
@@ -148,10 +139,7 @@ void CudaEngine::RmsNormBackward(const Matrix& x, const float* weight, const flo
       });
     });
   });
-  if (dweight != nullptr) {
-    const auto columns = static_cast<unsigned>(CeilDivide(x.cols, kRowThreads));
-    SumPartialsKernel<<<columns, kRowThreads, 0, stream_>>>(partial, blocks, x.cols, dweight);
-  }
+  if (dweight != nullptr) AddPartialSums(partial, blocks, x.cols, dweight, stream_);
   CheckLaunch("norm backward");
 }
 

@@ -65,17 +65,20 @@ struct RowLayout {
   __device__ static int64_t Column(int i) {
     return (static_cast<int64_t>(i) * kThreads + threadIdx.x) * kVector;
   }
+  // Vector i.
+  template <typename T>
+  __device__ static void Load(const T* row, int64_t cols, int i, float (&v)[kVector]) {
+    if (!kWhole || Column(i) < cols) {
+      LoadVector8<kWhole>(row, Column(i), cols, v);
+    } else {
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) v[j] = 0.0f;
+    }
+  }
   template <typename T>
   __device__ static void Load(const T* row, int64_t cols, Values& v) {
 #pragma unroll
-    for (int i = 0; i < kVectors; ++i) {
-      if (!kWhole || Column(i) < cols) {
-        LoadVector8<kWhole>(row, Column(i), cols, v[i]);
-      } else {
-#pragma unroll
-        for (int j = 0; j < kVector; ++j) v[i][j] = 0.0f;
-      }
-    }
+    for (int i = 0; i < kVectors; ++i) Load(row, cols, i, v[i]);
   }
 };
 
@@ -95,20 +98,17 @@ class RowAhead {
       }
     }
   }
-  __device__ void Take(typename Layout::Values& v) const {
+  // Vector i.
+  __device__ void Take(int i, float (&v)[kVector]) const {
     if constexpr (kAhead) {
-#pragma unroll
-      for (int i = 0; i < Layout::kVectors; ++i) {
-        const uint32_t w[4] = {words_[i].x, words_[i].y, words_[i].z, words_[i].w};
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          v[i][2 * j] = __uint_as_float(w[j] << 16);
-          v[i][2 * j + 1] = __uint_as_float(w[j] & 0xffff0000u);
-        }
-      }
+      UnpackBFloat16(words_[i], v);
     } else {
-      Layout::Load(row_, cols_, v);
+      Layout::Load(row_, cols_, i, v);
     }
+  }
+  __device__ void Take(typename Layout::Values& v) const {
+#pragma unroll
+    for (int i = 0; i < Layout::kVectors; ++i) Take(i, v[i]);
   }
 
  private:
@@ -241,21 +241,19 @@ class OperandRows {
                               const float (&v)[kVector]) const {
     const int64_t c = Layout::Column(i);
     const uint32_t mask = critical_.Mask(i);
-    // In a number beside 1.5 * 2^23 the low bits are the nearest integer: conversions are slow.
-    constexpr float kInteger = 12582912.0f;
     float scaled[kVector];
     uint32_t bits[kVector];
 #pragma unroll
     for (int j = 0; j < kVector; ++j) {
       scaled[j] = scale.zero || (mask >> j & 1) != 0 ? 0.0f : v[j] * scale.inverse;
-      bits[j] = __float_as_uint(scaled[j] + kInteger);
+      bits[j] = __float_as_uint(scaled[j] + kIntegerFloat);
     }
     StoreCodes8(static_cast<int8_t*>(out_.data) + row * out_.cols, c, out_.cols, LowBytes(bits));
     if (out_.second != nullptr) {
 #pragma unroll
       for (int j = 0; j < kVector; ++j) {
-        const float rest = (scaled[j] - (__uint_as_float(bits[j]) - kInteger)) * 256.0f;
-        bits[j] = __float_as_uint(fmaxf(fminf(rest, 127.0f), -127.0f) + kInteger);
+        const float rest = (scaled[j] - (__uint_as_float(bits[j]) - kIntegerFloat)) * 256.0f;
+        bits[j] = __float_as_uint(fmaxf(fminf(rest, 127.0f), -127.0f) + kIntegerFloat);
       }
       StoreCodes8(out_.second + row * out_.cols, c, out_.cols, LowBytes(bits));
     }

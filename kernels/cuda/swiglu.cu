@@ -1,4 +1,5 @@
 #include "kernels/cuda/engine.h"
+#include "kernels/cuda/kept.cuh"
 #include "kernels/cuda/row.cuh"
 
 namespace qft::cuda {
@@ -11,51 +12,87 @@ __device__ float Sigmoid(float x) {
   return __fdiv_rn(1.0f, 1.0f + expf(-x));
 }
 
-// gate, up [rows, F] -> y.
+// gate, up [rows, F] -> y and what is kept of them.
 template <typename Layout, typename T>
 __global__ void __launch_bounds__(Layout::kThreads, Layout::kBlocks)
     SwigluForwardKernel(const T* gate, const T* up, int64_t rows,
+                        const __grid_constant__ SwigluInputs kept,
                         const __grid_constant__ Operand y) {
   const OperandRows<Layout> writer(y);
   int turn = 0;
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x, ++turn) {
-    typename Layout::Values g, u;
-    Layout::Load(gate + row * y.cols, y.cols, g);
-    Layout::Load(up + row * y.cols, y.cols, u);
+    RowAhead<Layout, T> gates, ups;
+    gates.Load(gate + row * y.cols, y.cols);
+    ups.Load(up + row * y.cols, y.cols);
+    typename Layout::Values v;
 #pragma unroll
-    for (int n = 0; n < Layout::kVectors * kVector; ++n) {
-      const int i = n / kVector, j = n % kVector;
-      g[i][j] = g[i][j] * Sigmoid<T>(g[i][j]) * u[i][j];
+    for (int i = 0; i < Layout::kVectors; ++i) {
+      float g[kVector], u[kVector];
+      gates.Take(i, g);
+      ups.Take(i, u);
+      StoreKept8(kept.gate, row, Layout::Column(i), g);
+      StoreKept8(kept.up, row, Layout::Column(i), u);
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) v[i][j] = g[j] * Sigmoid<T>(g[j]) * u[j];
     }
-    writer.Write(row, turn, g);
+    writer.Write(row, turn, v);
   }
 }
 
-// Eight elements a thread; dgate and dup may be gate and up.
-template <typename T, typename TD>
-__global__ void __launch_bounds__(kRowThreads)
-    SwigluBackwardKernel(const T* gate, const T* up, const TD* dy, T* dgate, T* dup,
-                         int64_t count) {
-  const int64_t i0 = (int64_t{blockIdx.x} * kRowThreads + threadIdx.x) * kVector;
-  if (i0 >= count) return;
-  float g[kVector], u[kVector], d[kVector], dg[kVector], du[kVector];
-  Load8(gate, i0, count, g);
-  Load8(up, i0, count, u);
-  Load8(dy, i0, count, d);
+// Columns c .. c + 8 of y's data, kF32, or kI8 on the row's scale, critical columns by `mask`.
+__device__ void StoreAgain8(const Operand& y, int64_t row, int64_t c, uint32_t mask,
+                            const float (&v)[kVector]) {
+  const int64_t begin = row * y.cols;
+  if (y.dtype == DType::kF32) return Store8(static_cast<float*>(y.data) + begin, c, y.cols, v);
+  const float inverse = __frcp_rn(y.scales[row]);
+  uint32_t bits[kVector];
 #pragma unroll
-  for (int i = 0; i < kVector; ++i) {
-    const float sigmoid = Sigmoid<T>(g[i]);
-    const float silu = g[i] * sigmoid;
-    dg[i] = d[i] * u[i] * (sigmoid + silu * (1.0f - sigmoid));
-    du[i] = d[i] * silu;
+  for (int j = 0; j < kVector; ++j) {
+    // As in StoreKept8.
+    bits[j] = __float_as_uint(fmaxf(fminf(v[j] * inverse, 127.0f), -127.0f) + 12582912.0f);
   }
-  Store8(dgate, i0, count, dg);
-  Store8(dup, i0, count, du);
+  if (mask != 0) {
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) bits[j] = (mask >> j & 1) != 0 ? 0 : bits[j];
+  }
+  const bool usable = inverse <= 3.402823466e+38f;
+  StoreCodes8(static_cast<int8_t*>(y.data) + begin, c, y.cols,
+              usable ? LowBytes(bits) : make_uint2(0, 0));
+}
+
+// Eight columns a thread; blocks go down the rows. dgate may be dy.
+template <typename T, bool kWhole>
+__global__ void __launch_bounds__(kRowThreads)
+    SwigluBackwardKernel(const __grid_constant__ SwigluInputs kept, const T* dy, T* dgate, T* dup,
+                         int64_t rows, const __grid_constant__ Operand y) {
+  __shared__ CriticalColumns columns;
+  LoadCriticalColumns(y.critical, &columns);
+  const int64_t c = (int64_t{blockIdx.x} * kRowThreads + threadIdx.x) * kVector;
+  if (c >= y.cols) return;
+  const uint32_t mask = CriticalMask(columns, c);
+  for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
+    float g[kVector], u[kVector], d[kVector], du[kVector];
+    LoadKept8<kWhole>(kept.gate, row, c, g);
+    LoadKept8<kWhole>(kept.up, row, c, u);
+    LoadVector8<kWhole>(dy + row * y.cols, c, y.cols, d);
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) {
+      const float sigmoid = Sigmoid<T>(g[j]);
+      const float silu = g[j] * sigmoid;
+      g[j] = d[j] * u[j] * (sigmoid + silu * (1.0f - sigmoid));
+      u[j] = silu * u[j];
+      du[j] = d[j] * silu;
+    }
+    Store8(dgate + row * y.cols, c, y.cols, g);
+    Store8(dup + row * y.cols, c, y.cols, du);
+    StoreAgain8(y, row, c, mask, u);
+  }
 }
 
 }  // namespace
 
-void CudaEngine::SwigluForward(const Matrix& gate, const Matrix& up, const Operand& y) {
+void CudaEngine::SwigluForward(const Matrix& gate, const Matrix& up, const SwigluInputs& kept,
+                               const Operand& y) {
   if (!SupportsDType(y.dtype) || gate.rows == 0) return;
   if (y.cols > kMostRowColumns) return Fail(kRowTooWide);
   WithElements(gate, [&](auto* data) {
@@ -65,23 +102,29 @@ void CudaEngine::SwigluForward(const Matrix& gate, const Matrix& up, const Opera
       using Layout = decltype(layout);
       SwigluForwardKernel<Layout>
           <<<RowBlocks<Layout>(gate.rows, multiprocessors_), Layout::kThreads, 0, stream_>>>(
-              data, up_data, gate.rows, y);
+              data, up_data, gate.rows, kept, y);
     });
   });
   CheckLaunch("swiglu");
 }
 
-void CudaEngine::SwigluBackward(const Matrix& gate, const Matrix& up, const Matrix& dy,
-                                const Matrix& dgate, const Matrix& dup) {
-  const int64_t count = gate.rows * gate.cols;
-  if (count == 0) return;
-  const int64_t blocks = CeilDivide(count, kRowThreads * kVector);
-  WithElements(gate, [&](auto* data) {
+void CudaEngine::SwigluBackward(const SwigluInputs& kept, const Matrix& dy, const Matrix& dgate,
+                                const Matrix& dup, const Operand& y) {
+  constexpr int64_t kBlocks = 32;  // a multiprocessor: so many that none waits long for the last
+  if (!SupportsDType(y.dtype) || dy.rows == 0) return;
+  const int64_t across = CeilDivide(dy.cols, kRowThreads * kVector);
+  const int64_t down = Smaller(dy.rows, CeilDivide(kBlocks * multiprocessors_, across));
+  const dim3 grid(static_cast<unsigned>(across), static_cast<unsigned>(down));
+  WithElements(dy, [&](auto* data) {
     using T = std::remove_reference_t<decltype(*data)>;
-    WithElements(dy, [&](auto* dy_data) {
-      SwigluBackwardKernel<T><<<blocks, kRowThreads, 0, stream_>>>(
-          data, static_cast<const T*>(up.data), dy_data, static_cast<T*>(dgate.data),
-          static_cast<T*>(dup.data), count);
+    auto* dgate_data = static_cast<T*>(dgate.data);
+    auto* dup_data = static_cast<T*>(dup.data);
+    const bool whole = WholeVectors(data, dy.cols) && WholeVectors(dgate_data, dy.cols) &&
+                       WholeVectors(dup_data, dy.cols) && WholeVectors(kept.gate) &&
+                       WholeVectors(kept.up);
+    WithFlag(whole, [&](auto flag) {
+      SwigluBackwardKernel<T, decltype(flag)::value>
+          <<<grid, kRowThreads, 0, stream_>>>(kept, data, dgate_data, dup_data, dy.rows, y);
     });
   });
   CheckLaunch("swiglu backward");

@@ -89,6 +89,23 @@ void BlockForward(const Llama& llama, int block, const MicroBatch& batch, const 
   BlockAfterAttention(llama, block, tokens, x_in, activations, x_out);
 }
 
+Operand DownInput(const Llama& llama, int block, const BlockActivations& activations,
+                  int64_t tokens) {
+  Operand input = llama.AtSite(activations.down_input, block, Site::kDown, tokens);
+  input.data = llama.workspace->down_data;
+  return input;
+}
+
+void BlockGates(const Llama& llama, int block, const Operand& mlp_input,
+                const BlockActivations& activations, const Operand& down_input) {
+  const LlamaBlockTensors& w = llama.tensors->blocks[block];
+  const Matrix gate = FirstRows(llama.workspace->gate, mlp_input.rows);
+  const Matrix up = FirstRows(llama.workspace->up, mlp_input.rows);
+  LinearForward(llama, w.gate, mlp_input, gate);
+  LinearForward(llama, w.up, mlp_input, up);
+  llama.engine->SwigluForward(gate, up, activations.gates, down_input);
+}
+
 void BlockAfterAttention(const Llama& llama, int block, int64_t tokens, const Matrix& x_in,
                          const BlockActivations& activations, const Matrix& x_out) {
   Engine& engine = *llama.engine;
@@ -101,15 +118,11 @@ void BlockAfterAttention(const Llama& llama, int block, int64_t tokens, const Ma
   engine.Add(middle, x_in, middle);
 
   const Operand mlp_input = llama.AtSite(activations.mlp_input, block, Site::kMlp, tokens);
-  const Matrix gate = rows(activations.gate);
-  const Matrix up = rows(activations.up);
-  Operand down_input = llama.AtSite(activations.down_input, block, Site::kDown, tokens);
+  Operand down_input = DownInput(llama, block, activations, tokens);
   down_input.second = llama.workspace->second_term;
   engine.RmsNormForward(middle, llama.vector(w.mlp_norm), llama.epsilon(), mlp_input,
                         activations.mlp_rstd);
-  LinearForward(llama, w.gate, mlp_input, gate);
-  LinearForward(llama, w.up, mlp_input, up);
-  engine.SwigluForward(gate, up, down_input);
+  BlockGates(llama, block, mlp_input, activations, down_input);
   // Two terms are summed: in fp32.
   const Matrix hidden = rows(llama.workspace->hidden);
   LinearForward(llama, w.down, down_input, hidden);

@@ -23,25 +23,21 @@ class BlockBackwardPass {
 
   // x_out = middle + down(silu(gate) * up)
   void Mlp() {
-    const Matrix inner = Rows(workspace_.inner);
-    const Matrix gate = Rows(activations_.gate);
-    const Matrix up = Rows(activations_.up);
     const Matrix middle = Rows(activations_.middle);
     const Matrix hidden = Rows(workspace_.hidden);
+    const Matrix d_gate = Rows(workspace_.gate);
+    const Matrix d_up = Rows(workspace_.up);
     const Operand mlp_input = At(activations_.mlp_input, Site::kMlp);
-    const Operand down_input = At(activations_.down_input, Site::kDown);
-    if (activations_.kept != Kept::kAll) {
+    const Operand down_input = DownInput(llama_, block_, activations_, batch_.tokens);
+    if (MakesInputsAgain()) {
       NormAgain(middle, w_.mlp_norm, mlp_input, activations_.mlp_rstd);
       if (activations_.kept == Kept::kNoGates) {
-        LinearForward(llama_, w_.gate, mlp_input, gate);
-        LinearForward(llama_, w_.up, mlp_input, up);
+        BlockGates(llama_, block_, mlp_input, activations_, down_input);
       }
-      engine_.SwigluForward(gate, up, down_input);
     }
-    Linear(w_.down, residual_, down_input, inner, false);
-    engine_.SwigluBackward(gate, up, inner, gate, up);
-    Linear(w_.gate, gate, mlp_input, hidden, false);
-    Linear(w_.up, up, mlp_input, hidden, true);
+    Down(down_input, d_gate, d_up);
+    Linear(w_.gate, d_gate, mlp_input, hidden, false);
+    Linear(w_.up, d_up, mlp_input, hidden, true);
     Norm(middle, w_.mlp_norm, activations_.mlp_rstd);
   }
 
@@ -50,7 +46,7 @@ class BlockBackwardPass {
     const Operand attention_input = At(activations_.attention_input, Site::kAttention);
     const Operand o_input = At(activations_.o_input, Site::kO);
     const Matrix output = Rows(activations_.attention_output);
-    if (activations_.kept != Kept::kAll) {
+    if (MakesInputsAgain()) {
       NormAgain(x_in, w_.attention_norm, attention_input, activations_.attention_rstd);
       engine_.QuantizeRows(output, o_input);
     }
@@ -80,6 +76,11 @@ class BlockBackwardPass {
     return llama_.AtSite(operand, block_, site, batch_.tokens);
   }
 
+  // Of a block that keeps nothing forward has just made them.
+  bool MakesInputsAgain() const {
+    return activations_.kept == Kept::kNoInputs || activations_.kept == Kept::kNoGates;
+  }
+
   // What attention read. Normed heads are not kept: they are made again, the same bits.
   AttentionHeads Heads() const {
     const AttentionHeads heads = AttendedHeads(llama_, activations_, batch_.tokens);
@@ -94,18 +95,42 @@ class BlockBackwardPass {
     engine_.RmsNormForward(x, llama_.vector(weight), llama_.epsilon(), y, rstd);
   }
 
+  // The gradients of gate and up. down_input's data comes with them, from what is kept of both: in
+  // time for the weight gradient, and out of one reading.
+  void Down(const Operand& down_input, const Matrix& d_gate, const Matrix& d_up) {
+    const Matrix& d_input = d_gate;  // in place
+    const LinearBackwardArgs args = Args(w_.down, residual_, down_input, d_input, false);
+    const OutputGradients dy = LinearOutputGradients(llama_, args);
+    LinearInputGradient(llama_, args, dy);
+    engine_.SwigluBackward(activations_.gates, d_input, d_gate, d_up, down_input);
+    LinearWeightGradient(llama_, args, dy);
+    gradients_.Done(w_.down.weight);
+  }
+
   // dx (+)= the gradient through a linear layer.
   void Linear(const LinearTensors& tensors, const Matrix& dy, const Operand& x, const Matrix& dx,
               bool accumulate_dx) {
+    LinearBackward(llama_, Args(tensors, dy, x, dx, accumulate_dx));
+    gradients_.Done(tensors.weight);
+  }
+
+  // Of a linear layer's product; the gradient of its bias is done.
+  LinearBackwardArgs Args(const LinearTensors& tensors, const Matrix& dy, const Operand& x,
+                          const Matrix& dx, bool accumulate_dx) {
     if (tensors.bias >= 0) {
       if (float* dbias = VectorGradient(tensors.bias)) engine_.BiasBackward(dy, dbias);
       gradients_.Done(tensors.bias);
     }
     const int weight = tensors.weight;
-    LinearBackward(llama_,
-                   {dy, x, llama_.weight(weight), &(*llama_.keys)[weight], batch_.token_offset, dx,
-                    accumulate_dx, gradients_.For(weight), !first_});
-    gradients_.Done(weight);
+    return {dy,
+            x,
+            llama_.weight(weight),
+            &(*llama_.keys)[weight],
+            batch_.token_offset,
+            dx,
+            accumulate_dx,
+            gradients_.For(weight),
+            !first_};
   }
 
   // residual += the gradient of x through its norm, from workspace.hidden.

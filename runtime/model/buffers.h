@@ -13,10 +13,10 @@
 
 namespace qft {
 
-// What a block keeps of its own for backward. The rest it shares with other blocks, and backward
-// makes it again: the operands from x_in, attention_output, middle, gate and up without a matmul,
-// gate and up with two.
-enum class Kept { kAll, kNoInputs, kNoGates };
+// What a block keeps of its own for backward, less and less. The rest it shares with other blocks,
+// and backward makes it again: the inputs of matmuls from x_in, attention_output and middle without
+// a matmul, gate and up with two, everything by running the block once more.
+enum class Kept { kAll, kNoInputs, kNoGates, kNothing };
 
 // What one block keeps from forward for backward.
 struct BlockActivations {
@@ -29,8 +29,8 @@ struct BlockActivations {
   Matrix middle;                    // residual stream after attention [T, H]
   float* mlp_rstd = nullptr;        // [T]
   Operand mlp_input;                // normed input of gate and up
-  Matrix gate, up;                  // [T, F]
-  Operand down_input;               // silu(gate) * up
+  SwigluInputs gates;               // gate and up [T, F]; training
+  Operand down_input;               // silu(gate) * up; its data is the workspace's
   Kept kept = Kept::kAll;
 };
 
@@ -49,42 +49,53 @@ struct MicroBatch {
   float* token_loss = nullptr;
   float* final_rstd = nullptr;
   Operand head_input;        // final norm's output
-  Matrix head_gradient;      // gradient of head_input [T, H]
+  Matrix head_gradient;      // gradient of head_input [T, H]; training
   Matrix residual_gradient;  // running gradient of the residual stream [T, H]
 };
 
-// Temporaries, shared by everything that runs one after the other.
+// Temporaries, shared by everything that runs one after the other. The head's, those of a block's
+// second half and those of attention lie over each other.
 struct Workspace {
   Operand output_gradient;             // [T, widest output]
   Operand output_gradient_transposed;  // [widest output, T]
   Matrix hidden;                       // [T, H], sums of several products: fp32
-  Matrix query;                        // [T, heads * dim]
-  Matrix dq, dk, dv;
-  Matrix normed_q, normed_k;      // after norms and rope, where heads are normed
-  float* q_rstd = nullptr;        // [T, heads]
-  float* k_rstd = nullptr;        // [T, kv heads]
-  Matrix inner;                   // [T, F]
-  int8_t* second_term = nullptr;  // of a block's down_input [T, F]; integer arithmetic
-  Matrix logits;                  // [T, vocabulary chunk]
-  void* attention_scratch = nullptr;
   float* inverse_frequency = nullptr;  // [dim / 2]
   StepState* step = nullptr;
+  // The head.
+  Matrix logits;                       // [T, vocabulary chunk]
+  std::vector<Matrix> head_gradients;  // of a micro-batch's head_input [T, H], one a slot; training
+  // From gate and up to down.
+  Matrix gate, up;                // [T, F]; in backward dy of swiglu, then dgate, and dup
+  void* down_data = nullptr;      // of down_input [T, F]
+  int8_t* second_term = nullptr;  // of down_input [T, F]; integer arithmetic
+  // Attention.
+  Matrix query;  // [T, heads * dim]
+  Matrix dq, dk, dv;
+  Matrix normed_q, normed_k;  // after norms and rope, where heads are normed
+  float* q_rstd = nullptr;    // [T, heads]
+  float* k_rstd = nullptr;    // [T, kv heads]
+  void* attention_scratch = nullptr;
 };
 
 struct BufferShape {
   const ModelConfig* config = nullptr;
   int64_t tokens = 0;          // T
+  bool training = true;        // backward follows
   bool integer = true;         // operands as codes
   int32_t critical_count = 0;  // of each kept operand
   DType activation_type = DType::kF32;
 };
 
-// shared: whose buffers serve for what is not kept.
+// What blocks share of which the one that keeps least keeps `least`.
+BlockActivations AllocateSharedActivations(const BufferShape& shape, Kept least, Arena& arena);
+// A block's own buffers, and for what it does not keep those of `shared`.
 BlockActivations AllocateBlockActivations(const BufferShape& shape, Kept kept,
-                                          const BlockActivations* shared, Arena& arena);
-MicroBatch AllocateMicroBatch(const BufferShape& shape, bool training, Arena& arena);
-// scratch_bytes: what the engine wants for attention's backward pass.
-Workspace AllocateWorkspace(const BufferShape& shape, bool training, size_t scratch_bytes,
+                                          const BlockActivations& shared, Arena& arena);
+// Without its head_gradient, which is the workspace's.
+MicroBatch AllocateMicroBatch(const BufferShape& shape, Arena& arena);
+// slots: micro-batches whose buffers exist side by side. scratch_bytes: what the engine wants for
+// attention's backward pass.
+Workspace AllocateWorkspace(const BufferShape& shape, int64_t slots, size_t scratch_bytes,
                             Arena& arena);
 Matrix AllocateMatrix(Purpose purpose, DType dtype, int64_t rows, int64_t cols, Arena& arena);
 

@@ -8,7 +8,7 @@ void LinearForward(const Llama& llama, const LinearTensors& tensors, const Opera
   if (tensors.bias >= 0) llama.engine->AddBias(y, llama.vector(tensors.bias));
 }
 
-void LinearBackward(const Llama& llama, const LinearBackwardArgs& args) {
+OutputGradients LinearOutputGradients(const Llama& llama, const LinearBackwardArgs& args) {
   Engine& engine = *llama.engine;
   const Workspace& workspace = *llama.workspace;
   const int64_t tokens = args.dy.rows;
@@ -30,10 +30,25 @@ void LinearBackward(const Llama& llama, const LinearBackwardArgs& args) {
   } else if (wants_dx && llama.integer) {
     engine.QuantizeOutputGradient(args.dy, dy.fold, kRounding, dy.random, workspace.step, dy.out);
   }
-  if (wants_dx) engine.MatmulInputGradient(dy.out, args.w, args.dx, args.accumulate_dx);
-  if (wants_dw) {
-    engine.MatmulWeightGradient(dy_t.out, args.x, args.dw, args.accumulate_dw);
-  }
+  return {dy.out, dy_t.out};
+}
+
+void LinearInputGradient(const Llama& llama, const LinearBackwardArgs& args,
+                         const OutputGradients& dy) {
+  if (args.dx.data == nullptr) return;
+  llama.engine->MatmulInputGradient(dy.rows, args.w, args.dx, args.accumulate_dx);
+}
+
+void LinearWeightGradient(const Llama& llama, const LinearBackwardArgs& args,
+                          const OutputGradients& dy) {
+  if (args.dw.data == nullptr) return;
+  llama.engine->MatmulWeightGradient(dy.columns, args.x, args.dw, args.accumulate_dw);
+}
+
+void LinearBackward(const Llama& llama, const LinearBackwardArgs& args) {
+  const OutputGradients dy = LinearOutputGradients(llama, args);
+  LinearInputGradient(llama, args, dy);
+  LinearWeightGradient(llama, args, dy);
 }
 
 }  // namespace qft

@@ -24,4 +24,17 @@ struct LinearBackwardArgs {
 // Of the product alone; the gradient of a bias is BiasBackward's.
 void LinearBackward(const Llama& llama, const LinearBackwardArgs& args);
 
+// LinearBackward's three parts, for a caller that has x.data only when dx is there. dy as operands
+// of the input gradient and the weight gradient, as far as they are wanted; of x the scales are
+// read.
+struct OutputGradients {
+  Operand rows;
+  Operand columns;
+};
+OutputGradients LinearOutputGradients(const Llama& llama, const LinearBackwardArgs& args);
+void LinearInputGradient(const Llama& llama, const LinearBackwardArgs& args,
+                         const OutputGradients& dy);
+void LinearWeightGradient(const Llama& llama, const LinearBackwardArgs& args,
+                          const OutputGradients& dy);
+
 }  // namespace qft

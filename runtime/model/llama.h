@@ -78,6 +78,9 @@ AttentionHeads AttendedHeads(const Llama& llama, const BlockActivations& activat
 void BlockProjections(const Llama& llama, int block, const Matrix& x_in,
                       const BlockActivations& activations, const AttentionHeads& heads,
                       const Matrix& v);
+// mlp_input to gate and up, which the workspace holds, and to down_input.
+void BlockGates(const Llama& llama, int block, const Operand& mlp_input,
+                const BlockActivations& activations, const Operand& down_input);
 // Norms each head by itself where the family does, else nothing; `normed` may be `heads`.
 void NormHeads(const Llama& llama, int block, const AttentionHeads& heads,
                const AttentionHeads& normed);
@@ -88,11 +91,14 @@ void RotateHeads(const Llama& llama, int block, const int32_t* positions,
 // x_out = block(x_in); activations receive what backward needs. x_out may not be x_in.
 void BlockForward(const Llama& llama, int block, const MicroBatch& batch, const Matrix& x_in,
                   const BlockActivations& activations, const Matrix& x_out);
+// The input of the down projection, without its second term.
+Operand DownInput(const Llama& llama, int block, const BlockActivations& activations,
+                  int64_t tokens);
 // The second half of BlockForward, from activations.attention_output on. x_out may be x_in.
 void BlockAfterAttention(const Llama& llama, int block, int64_t tokens, const Matrix& x_in,
                          const BlockActivations& activations, const Matrix& x_out);
-// batch.residual_gradient: gradient of x_out on entry, of x_in on return. Gate and up of the
-// activations are overwritten. first: the accumulators are set, otherwise added to.
+// batch.residual_gradient: gradient of x_out on entry, of x_in on return. first: the accumulators
+// are set, otherwise added to.
 void BlockBackward(const Llama& llama, int block, const MicroBatch& batch, const Matrix& x_in,
                    const BlockActivations& activations, GradientAccumulators& gradients,
                    bool first);

@@ -1,9 +1,11 @@
 #include "runtime/state/arena.h"
 
+#include <algorithm>
+
 namespace qft {
 namespace {
 
-constexpr int64_t kAlignment = 64;
+constexpr int64_t kAlignment = 256;
 // Sums stay here instead of overflowing: no machine has as much.
 constexpr int64_t kMostBytes = int64_t{1} << 56;
 
@@ -29,6 +31,12 @@ const char* PurposeName(Purpose purpose) {
   return "unknown";
 }
 
+Arena::Arena(Engine* engine, int64_t reserved) : engine_(engine) {
+  if (engine == nullptr || reserved == 0) return;
+  reserve_ = static_cast<char*>(Take(reserved, "a session"));
+  if (reserve_ != nullptr) reserve_bytes_ = reserved;
+}
+
 Arena::~Arena() {
   for (const Block& block : blocks_) engine_->Free(block.data, block.bytes);
 }
@@ -38,15 +46,39 @@ void* Arena::Allocate(Purpose purpose, int64_t bytes) {
   const int64_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
   int64_t& sum = bytes_[static_cast<int>(purpose)];
   sum = rounded > kMostBytes - sum ? kMostBytes : sum + rounded;
-  if (engine_ == nullptr) return nullptr;
-  void* data = engine_->Allocate(static_cast<size_t>(rounded));
+  if (rounded <= reserve_bytes_) {
+    reserve_bytes_ -= rounded;
+    reserve_ += rounded;
+    return reserve_ - rounded;
+  }
+  return engine_ == nullptr ? nullptr : Take(rounded, PurposeName(purpose));
+}
+
+void* Arena::Take(int64_t bytes, const char* what) {
+  void* data = engine_->Allocate(static_cast<size_t>(bytes));
   if (data == nullptr) {
-    status_ = MakeError(ErrorCode::kOutOfMemory, absl::StrCat("no memory for ", rounded,
-                                                              " bytes of ", PurposeName(purpose)));
+    status_ = MakeError(ErrorCode::kOutOfMemory,
+                        absl::StrCat("no memory for ", bytes, " bytes of ", what));
     return nullptr;
   }
-  blocks_.push_back({data, static_cast<size_t>(rounded)});
+  blocks_.push_back({data, static_cast<size_t>(bytes)});
   return data;
+}
+
+void Arena::Overlay(Purpose purpose, const std::vector<std::function<void(Arena&)>>& groups) {
+  int64_t largest = 0;
+  for (const auto& group : groups) {
+    Arena count(nullptr);
+    group(count);
+    largest = std::max(largest, count.total_bytes());
+  }
+  auto* memory = static_cast<char*>(Allocate(purpose, largest));
+  for (const auto& group : groups) {
+    Arena part(nullptr);
+    part.reserve_ = memory;
+    part.reserve_bytes_ = memory == nullptr ? 0 : largest;
+    group(part);
+  }
 }
 
 int64_t Arena::total_bytes() const {

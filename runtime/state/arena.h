@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -27,19 +28,27 @@ const char* PurposeName(Purpose purpose);
 
 class Arena {
  public:
-  // engine == nullptr: a null arena, whose Allocate returns nullptr and counts.
-  explicit Arena(Engine* engine) : engine_(engine) {}
+  // engine == nullptr: a null arena, whose Allocate returns nullptr and counts. `reserved` bytes
+  // are taken from the engine at once, and what is allocated is cut from them as long as they last:
+  // a device rounds every allocation up, by megabytes.
+  explicit Arena(Engine* engine, int64_t reserved = 0);
   ~Arena();
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
-  // Zeroed, 64-byte aligned; lives as long as the arena. After the first failure every further call
-  // returns nullptr and status() says what could not be had.
+  // Zeroed, aligned to 64 bytes and where it is cut from what was reserved as well as the engine's
+  // own memory; lives as long as the arena. After the first failure every further call returns
+  // nullptr and status() says what could not be had.
   void* Allocate(Purpose purpose, int64_t bytes);
   template <typename T>
   T* Allocate(Purpose purpose, int64_t count) {
     return static_cast<T*>(Allocate(purpose, count * static_cast<int64_t>(sizeof(T))));
   }
+
+  // Each group allocates its buffers from the arena it is given, all of them for `purpose`, and is
+  // called twice. The groups lie over each other: the buffers of one are of use only while those of
+  // the others are not.
+  void Overlay(Purpose purpose, const std::vector<std::function<void(Arena&)>>& groups);
 
   const Status& status() const { return status_; }
   int64_t bytes(Purpose purpose) const { return bytes_[static_cast<int>(purpose)]; }
@@ -51,7 +60,12 @@ class Arena {
     size_t bytes;
   };
 
+  // nullptr, and status(), when there is none left.
+  void* Take(int64_t bytes, const char* what);
+
   Engine* engine_;
+  char* reserve_ = nullptr;  // what is left of it
+  int64_t reserve_bytes_ = 0;
   std::vector<Block> blocks_;
   int64_t bytes_[kPurposes] = {};
   Status status_;

@@ -19,13 +19,17 @@ int64_t FloatBytes(int64_t count) {
   return Align(count * static_cast<int64_t>(sizeof(float)));
 }
 
+int64_t SumBytes(int64_t rows) {
+  return Align(rows * static_cast<int64_t>(sizeof(double)));
+}
+
 }  // namespace
 
 int64_t GradientStack::EntryBytes(const TensorSpec& spec, const StateFormat& format) {
   const bool codes = spec.quantised && format.int8;
   if (!codes) return DataBytes(spec, codes);
   return DataBytes(spec, codes) + FloatBytes(spec.rows) +
-         FloatBytes(spec.rows * format.critical_count);
+         FloatBytes(spec.rows * format.critical_count) + SumBytes(spec.rows);
 }
 
 void GradientStack::Allocate(int64_t capacity_bytes, int capacity_entries, Arena& arena) {
@@ -46,10 +50,12 @@ StackEntry& GradientStack::Push(int tensor, const TensorSpec& spec, const StateF
   gradient.data = memory_ + top_;
   if (codes) {
     char* grid = memory_ + top_ + DataBytes(spec, codes);
+    char* critical = grid + FloatBytes(spec.rows);
+    char* sums = critical + FloatBytes(spec.rows * format.critical_count);
     gradient.grid = reinterpret_cast<float*>(grid);
-    gradient.critical = {format.critical_columns,
-                         reinterpret_cast<float*>(grid + FloatBytes(spec.rows)),
+    gradient.critical = {format.critical_columns, reinterpret_cast<float*>(critical),
                          format.critical_count};
+    gradient.square_sums = reinterpret_cast<double*>(sums);
   }
   offsets_.push_back(top_);
   top_ += EntryBytes(spec, format);
@@ -85,6 +91,7 @@ Gradient GradientRows(const Gradient& gradient, int64_t row_begin, int64_t row_c
   rows.data = static_cast<char*>(gradient.data) + row_begin * gradient.cols * element;
   if (gradient.grid != nullptr) rows.grid = gradient.grid + row_begin;
   rows.critical.values = gradient.critical.values + row_begin * gradient.critical.count;
+  if (gradient.square_sums != nullptr) rows.square_sums = gradient.square_sums + row_begin;
   rows.rows = row_count;
   return rows;
 }

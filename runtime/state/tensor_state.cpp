@@ -47,4 +47,19 @@ Weight WeightRows(const Weight& weight, int64_t row_begin, int64_t row_count) {
   return rows;
 }
 
+TensorState TensorRows(const TensorState& state, int64_t row_begin, int64_t row_count) {
+  const Weight& weight = state.weight;
+  const Momentum& momentum = state.momentum;
+  Momentum rows = momentum;
+  rows.data =
+      static_cast<char*>(momentum.data) + row_begin * weight.cols * ElementBytes(momentum.dtype);
+  if (momentum.grid != nullptr) {
+    rows.grid = momentum.grid + row_begin * MomentumBlocks(weight.cols);
+  }
+  if (momentum.critical != nullptr) {
+    rows.critical = momentum.critical + row_begin * weight.critical.count;
+  }
+  return {WeightRows(weight, row_begin, row_count), rows};
+}
+
 }  // namespace qft

@@ -34,5 +34,7 @@ TensorState AllocateTensorState(const TensorSpec& spec, bool trainable, const St
 
 // A block of rows of a weight, as a weight.
 Weight WeightRows(const Weight& weight, int64_t row_begin, int64_t row_count);
+// The same of a tensor that trains.
+TensorState TensorRows(const TensorState& state, int64_t row_begin, int64_t row_count);
 
 }  // namespace qft

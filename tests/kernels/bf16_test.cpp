@@ -112,6 +112,23 @@ class TestOperand {
   int64_t cols_;
 };
 
+// A matrix to keep as codes.
+class TestKept {
+ public:
+  TestKept(Engine& engine, int64_t rows, int64_t cols)
+      : codes_(engine, rows * cols),
+        scales_(engine, rows * KeptBlocks(cols)),
+        rows_(rows),
+        cols_(cols) {}
+  KeptMatrix matrix() const { return {codes_.data(), scales_.data(), DType::kI8, rows_, cols_}; }
+
+ private:
+  EngineArray<int8_t> codes_;
+  EngineArray<float> scales_;
+  int64_t rows_;
+  int64_t cols_;
+};
+
 struct Size {
   int64_t rows;
   int64_t cols;
@@ -142,8 +159,11 @@ TEST(Bf16, QuantisingAndLayers) {
           engine.RmsNormForward(a.matrix(), w.data(), 1e-5f, normed.operand(), rstd.data());
           engine.RmsNormBackward(a.matrix(), w.data(), rstd.data(), dy.matrix(), dx.matrix(),
                                  dw.data());
-          engine.SwigluForward(a.matrix(), b.matrix(), gated.operand());
-          engine.SwigluBackward(a.matrix(), b.matrix(), dy.matrix(), dgate.matrix(), dup.matrix());
+          const TestKept kept_a(engine, size.rows, size.cols), kept_b(engine, size.rows, size.cols);
+          const SwigluInputs kept{kept_a.matrix(), kept_b.matrix()};
+          engine.SwigluForward(a.matrix(), b.matrix(), kept, gated.operand());
+          const std::vector<float> forward = gated.Read();
+          engine.SwigluBackward(kept, dy.matrix(), dgate.matrix(), dup.matrix(), gated.operand());
           engine.Add(a.matrix(), b.matrix(), sum.matrix());
           const EngineStep step(engine, {});
           engine.QuantizeOutputGradient(dy.matrix(), w.data(), Rounding::kStochastic, {{1, 2}, 3},
@@ -158,11 +178,13 @@ TEST(Bf16, QuantisingAndLayers) {
           EXPECT_EQ(both.Read(), folded.Read());
           EXPECT_EQ(both_turned.Read(), turned.Read());
           const Operand codes = both.operand();
-          engine.EncodeGradient(dy.matrix(), Rounding::kStochastic, {{1, 2}, 3}, step.data(),
-                                {codes.data, codes.scales, DType::kI8, size.rows, size.cols});
-          return Results{both.Read(), plain.Read(), normed.Read(), rstd.Read(),
-                         dx.Read(),   dw.Read(),    gated.Read(),  dgate.Read(),
-                         dup.Read(),  sum.Read(),   folded.Read(), turned.Read()};
+          const EngineArray<double> square_sums(engine, size.rows);
+          engine.EncodeGradient(
+              dy.matrix(), Rounding::kStochastic, {{1, 2}, 3}, step.data(),
+              {codes.data, codes.scales, DType::kI8, size.rows, size.cols, {}, square_sums.data()});
+          return Results{both.Read(), plain.Read(),  normed.Read(), rstd.Read(),  dx.Read(),
+                         dw.Read(),   forward,       gated.Read(),  dgate.Read(), dup.Read(),
+                         sum.Read(),  folded.Read(), turned.Read()};
         },
         2 * kStored);
   }

@@ -466,7 +466,9 @@ TEST(Critical, WeightsAndGradientsKeepThemApart) {
         }
       }
       const EngineArray<float> sum(engine, values);
-      const Gradient gradient{plain_codes.data(), plain_grid.data(), DType::kI8, 9, 70, features};
+      const EngineArray<double> square_sums(engine, 9);
+      const Gradient gradient{plain_codes.data(), plain_grid.data(), DType::kI8, 9, 70,
+                              features,           square_sums.data()};
       engine.EncodeGradient({sum.data(), DType::kF32, 9, 70}, Rounding::kNearest, {}, nullptr,
                             gradient);
       EXPECT_EQ(sum.Read(), ordinary);

@@ -22,7 +22,9 @@ TEST(EncodeGradient, RowsAreRoundedLikeOutputGradientsAndAddBack) {
       const EngineArray<float> grid(engine, kRows);
       const EngineArray<int8_t> expected_codes(engine, values.size());
       const EngineArray<float> expected_grid(engine, kRows);
-      const Gradient gradient{codes.data(), grid.data(), DType::kI8, kRows, kCols};
+      const EngineArray<double> square_sums(engine, kRows);
+      const Gradient gradient{codes.data(), grid.data(), DType::kI8,        kRows,
+                              kCols,        {},          square_sums.data()};
       const EngineStep state(engine, step);
       engine.EncodeGradient({values.data(), DType::kF32, kRows, kCols}, rounding, random,
                             state.data(), gradient);
@@ -69,31 +71,55 @@ double SquareSum(Engine& engine, const Gradient& gradient, float scale, double s
   return state.Read().gradient_square_sum;
 }
 
+// Values [rows, cols] as they stand on the stack.
+class Encoded {
+ public:
+  Encoded(Engine& engine, int64_t rows, int64_t cols, const std::vector<float>& values)
+      : codes_(engine, rows * cols), grid_(engine, rows), square_sums_(engine, rows) {
+    const EngineArray<float> matrix(engine, values);
+    gradient = {codes_.data(), grid_.data(), DType::kI8, rows, cols, {}, square_sums_.data()};
+    engine.EncodeGradient({matrix.data(), DType::kF32, rows, cols}, Rounding::kStochastic, {},
+                          nullptr, gradient);
+  }
+  // Of row r, exact.
+  double SquareSum(size_t r) const {
+    const std::vector<int8_t> codes = codes_.Read();
+    const double grid = grid_.Read()[r];
+    int64_t sum = 0;
+    for (int64_t c = 0; c < gradient.cols; ++c) {
+      const int64_t code = codes[r * static_cast<size_t>(gradient.cols) + static_cast<size_t>(c)];
+      sum += code * code;
+    }
+    return grid * grid * static_cast<double>(sum);
+  }
+
+  Gradient gradient;
+
+ private:
+  EngineArray<int8_t> codes_;
+  EngineArray<float> grid_;
+  EngineArray<double> square_sums_;
+};
+
 // Rows are exact; their sum is in row order on the CPU, in the engine's own on a GPU.
 TEST(AddSquareSum, IsExact) {
   constexpr int64_t kRows = 300;
   constexpr int64_t kCols = 400;  // more than one task
-  const std::vector<int8_t> codes = TestRandom(3).Codes(kRows * kCols);
-  const std::vector<float> grid = TestRandom(4).Scales(kRows, 1e-3f);
   const std::vector<float> values = TestRandom(5).Floats(kRows * kCols);
-  double coded = 0;
   double plain = 0;
   for (size_t r = 0; r < kRows; ++r) {
-    int64_t row = 0;
     double row_plain = 0;
     for (size_t c = 0; c < kCols; ++c) {
-      row += int64_t{codes[r * kCols + c]} * codes[r * kCols + c];
       row_plain += double{values[r * kCols + c]} * values[r * kCols + c];
     }
-    coded += double{grid[r]} * grid[r] * static_cast<double>(row);
     plain += row_plain;
   }
   ExpectSameEverywhere([&](Engine& engine) {
-    const EngineArray<int8_t> data(engine, codes);
-    const EngineArray<float> scales(engine, grid);
     const EngineArray<float> floats(engine, values);
-    const double i8 =
-        SquareSum(engine, {data.data(), scales.data(), DType::kI8, kRows, kCols}, 0.5f, 3.0);
+    const Encoded encoded(engine, kRows, kCols, values);
+    double coded = 0;
+    for (size_t r = 0; r < kRows; ++r) coded += encoded.SquareSum(r);
+    const double i8 = SquareSum(engine, encoded.gradient, 0.5f, 3.0);
     const double f32 =
         SquareSum(engine, {floats.data(), nullptr, DType::kF32, kRows, kCols}, 0.5f, 3.0);
     const double bound = IsCuda(engine) ? 1e-14 : 0;
@@ -103,12 +129,12 @@ TEST(AddSquareSum, IsExact) {
   });
 }
 
-TEST(AddSquareSum, NanGridReachesTheNorm) {
-  const EnginePointer engine(CreateCpuEngine(1));
-  const EngineArray<int8_t> codes(*engine, std::vector<int8_t>(6, 0));
-  const EngineArray<float> grid(*engine, std::vector<float>{1.0f, kNaN});
-  EXPECT_TRUE(
-      std::isnan(SquareSum(*engine, {codes.data(), grid.data(), DType::kI8, 2, 3}, 1.0f, 1.0)));
+TEST(AddSquareSum, WhatIsNoNumberReachesTheNorm) {
+  for (const std::string& variant : EngineVariants()) {
+    const EnginePointer engine = CreateVariant(variant, 1);
+    const Encoded encoded(*engine, 2, 3, {1.0f, 2.0f, 3.0f, 0.0f, kInfinity, 1.0f});
+    EXPECT_TRUE(std::isnan(SquareSum(*engine, encoded.gradient, 1.0f, 1.0))) << variant;
+  }
 }
 
 TEST(SetClipFactor, ClipsByTheNorm) {

@@ -24,25 +24,75 @@ double SiluSlope(double x) {
   return s * (1 + x * (1 - s));
 }
 
+// A matrix kept for backward, in engine memory.
+class KeptArray {
+ public:
+  // What forward is to write.
+  KeptArray(Engine* engine, DType dtype, int64_t rows, int64_t cols)
+      : KeptArray(engine, dtype, rows, cols, Floats(static_cast<size_t>(rows * cols))) {}
+  // Values.
+  KeptArray(Engine* engine, const Floats& values, int64_t rows)
+      : KeptArray(engine, DType::kF32, rows, static_cast<int64_t>(values.size()) / rows, values) {}
+
+  KeptMatrix matrix() const {
+    void* data = dtype_ == DType::kI8 ? static_cast<void*>(codes_.data()) : values_.data();
+    return {data, scales_.data(), dtype_, rows_, cols_};
+  }
+  std::vector<int8_t> Codes() const { return codes_.Download(); }
+  Floats Scales() const { return scales_.Download(); }
+  // Decoded, where they are codes.
+  Floats Values() const {
+    if (dtype_ == DType::kF32) return values_.Download();
+    const std::vector<int8_t> codes = Codes();
+    const Floats scales = Scales();
+    Floats values;
+    for (int64_t r = 0; r < rows_; ++r) {
+      for (int64_t c = 0; c < cols_; ++c) {
+        values.push_back(scales[r * KeptBlocks(cols_) + c / kKeptBlock] *
+                         static_cast<float>(codes[r * cols_ + c]));
+      }
+    }
+    return values;
+  }
+
+ private:
+  KeptArray(Engine* engine, DType dtype, int64_t rows, int64_t cols, const Floats& values)
+      : dtype_(dtype),
+        rows_(rows),
+        cols_(cols),
+        values_(engine, values),
+        codes_(engine, values.size()),
+        scales_(engine, static_cast<size_t>(rows * KeptBlocks(cols))) {}
+
+  DType dtype_;
+  int64_t rows_;
+  int64_t cols_;
+  EngineArray<float> values_;
+  EngineArray<int8_t> codes_;
+  EngineArray<float> scales_;
+};
+
 Floats Forward(Engine* engine, const Problem& p) {
   EngineArray<float> gate(engine, p.gate), up(engine, p.up), y(engine, p.gate.size());
-  engine->SwigluForward(gate.AsMatrix(p.rows), up.AsMatrix(p.rows),
+  engine->SwigluForward(gate.AsMatrix(p.rows), up.AsMatrix(p.rows), {},
                         {y.data(), nullptr, DType::kF32, p.rows, p.cols});
   return y.Download();
 }
 
-// dgate, dup
+// dgate, dup, y from values as they are.
 std::vector<Floats> Backward(Engine* engine, const Problem& p, bool in_place) {
-  EngineArray<float> gate(engine, p.gate), up(engine, p.up), dy(engine, p.dy);
-  EngineArray<float> dgate(engine, p.gate.size()), dup(engine, p.gate.size());
-  EngineArray<float>& to_gate = in_place ? gate : dgate;
-  EngineArray<float>& to_up = in_place ? up : dup;
-  engine->SwigluBackward(gate.AsMatrix(p.rows), up.AsMatrix(p.rows), dy.AsMatrix(p.rows),
-                         to_gate.AsMatrix(p.rows), to_up.AsMatrix(p.rows));
-  return {to_gate.Download(), to_up.Download()};
+  const KeptArray gate(engine, p.gate, p.rows), up(engine, p.up, p.rows);
+  EngineArray<float> dy(engine, p.dy), dgate(engine, p.gate.size());
+  EngineArray<float> dup(engine, p.gate.size()), y(engine, p.gate.size());
+  EngineArray<float>& to_gate = in_place ? dy : dgate;
+  engine->SwigluBackward({gate.matrix(), up.matrix()}, dy.AsMatrix(p.rows),
+                         to_gate.AsMatrix(p.rows), dup.AsMatrix(p.rows),
+                         {y.data(), nullptr, DType::kF32, p.rows, p.cols});
+  return {to_gate.Download(), dup.Download(), y.Download()};
 }
 
-const std::vector<std::pair<int64_t, int64_t>> kSizes = {{1, 1}, {3, 31}, {2, 16}, {90, 777}};
+const std::vector<std::pair<int64_t, int64_t>> kSizes = {{1, 1},    {3, 31},   {2, 16},  {90, 777},
+                                                         {40, 520}, {3, 2304}, {2, 4113}};
 
 TEST(Swiglu, ForwardMatchesReferencePerElement) {
   for (const auto& [rows, cols] : kSizes) {
@@ -82,8 +132,152 @@ TEST(Swiglu, BackwardInPlaceGivesTheSameBits) {
   for (const NamedEngine& named : LayerEngines()) {
     const auto apart = Backward(named.engine.get(), p, false);
     const auto in_place = Backward(named.engine.get(), p, true);
-    EXPECT_TRUE(SameBits(apart[0], in_place[0])) << named.name;
-    EXPECT_TRUE(SameBits(apart[1], in_place[1])) << named.name;
+    for (size_t i = 0; i < apart.size(); ++i) {
+      EXPECT_TRUE(SameBits(apart[i], in_place[i])) << named.name << ", output " << i;
+    }
+  }
+}
+
+TEST(Swiglu, BackwardMakesTheSameYAsForward) {
+  for (const auto& [rows, cols] : kSizes) {
+    const Problem p = MakeProblem(rows, cols, 4);
+    for (const NamedEngine& named : LayerEngines()) {
+      Engine* engine = named.engine.get();
+      EXPECT_TRUE(SameBits(Backward(engine, p, false)[2], Forward(engine, p))) << named.name;
+    }
+  }
+}
+
+// Gates of many magnitudes, a block of zeros, one of tiny numbers and values that are none.
+Problem MakeUnevenProblem(int64_t rows, int64_t cols) {
+  Problem p = MakeProblem(rows, cols, 6);
+  for (int64_t i = 0; i < rows * cols; ++i) {
+    const int64_t block = i % cols / kKeptBlock;
+    if (block == 1) p.gate[i] = 0;
+    if (block == 2) p.up[i] *= 1e-39f;
+    if (block == 3) p.up[i] *= 1e6f;
+  }
+  if (rows > 2) {
+    p.gate[cols] = std::nanf("");
+    p.up[2 * cols + cols / 2] = std::numeric_limits<float>::infinity();
+  }
+  return p;
+}
+
+TEST(Swiglu, ForwardKeepsGateAndUpAsTheyAre) {
+  for (const auto& [rows, cols] : kSizes) {
+    const Problem p = MakeUnevenProblem(rows, cols);
+    for (const NamedEngine& named : LayerEngines()) {
+      Engine* engine = named.engine.get();
+      EngineArray<float> gate(engine, p.gate), up(engine, p.up), y(engine, p.gate.size());
+      const KeptArray kept_gate(engine, DType::kF32, rows, cols);
+      const KeptArray kept_up(engine, DType::kF32, rows, cols);
+      engine->SwigluForward(gate.AsMatrix(rows), up.AsMatrix(rows),
+                            {kept_gate.matrix(), kept_up.matrix()},
+                            {y.data(), nullptr, DType::kF32, rows, cols});
+      EXPECT_TRUE(SameBits(kept_gate.Values(), p.gate)) << named.name;
+      EXPECT_TRUE(SameBits(kept_up.Values(), p.up)) << named.name;
+      EXPECT_TRUE(SameBits(y.Download(), Forward(engine, p))) << named.name;
+    }
+  }
+}
+
+void ExpectKept(const Floats& values, const KeptArray& kept, int64_t rows, int64_t cols) {
+  const std::vector<int8_t> codes = kept.Codes();
+  const Floats scales = kept.Scales();
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t block = 0; block < KeptBlocks(cols); ++block) {
+      const int64_t begin = r * cols + block * kKeptBlock;
+      const int64_t end = std::min(begin + kKeptBlock, (r + 1) * cols);
+      ExpectQuantized(Floats(values.begin() + begin, values.begin() + end),
+                      static_cast<size_t>(end - begin),
+                      std::vector<int8_t>(codes.begin() + begin, codes.begin() + end),
+                      {scales[r * KeptBlocks(cols) + block]});
+    }
+  }
+}
+
+// Exact on every engine; y is that of gate and up as they are.
+TEST(Swiglu, ForwardKeepsCodesWithAScaleABlock) {
+  for (const auto& [rows, cols] : kSizes) {
+    const Problem p = MakeUnevenProblem(rows, cols);
+    for (const NamedEngine& named : LayerEngines()) {
+      SCOPED_TRACE(named.name);
+      Engine* engine = named.engine.get();
+      EngineArray<float> gate(engine, p.gate), up(engine, p.up);
+      EngineArray<float> scales(engine, static_cast<size_t>(rows));
+      EngineArray<int8_t> codes(engine, p.gate.size());
+      const KeptArray kept_gate(engine, DType::kI8, rows, cols);
+      const KeptArray kept_up(engine, DType::kI8, rows, cols);
+      engine->SwigluForward(gate.AsMatrix(rows), up.AsMatrix(rows),
+                            {kept_gate.matrix(), kept_up.matrix()},
+                            {codes.data(), scales.data(), DType::kI8, rows, cols});
+      ExpectKept(p.gate, kept_gate, rows, cols);
+      ExpectKept(p.up, kept_up, rows, cols);
+      ExpectQuantized(Forward(engine, p), static_cast<size_t>(cols), codes.Download(),
+                      scales.Download());
+    }
+  }
+}
+
+// What SwigluBackward makes of y on a scale that is there.
+std::vector<int8_t> OnScales(const Floats& y, const Floats& scales,
+                             const std::vector<int32_t>& critical) {
+  const size_t cols = y.size() / scales.size();
+  std::vector<int8_t> codes;
+  for (size_t i = 0; i < y.size(); ++i) {
+    const float inverse = 1.0f / scales[i / cols];
+    const bool zero = !std::isfinite(inverse) ||
+                      std::count(critical.begin(), critical.end(), static_cast<int32_t>(i % cols));
+    const float code = zero ? 0.0f : std::clamp(y[i] * inverse, -127.0f, 127.0f);
+    codes.push_back(static_cast<int8_t>(std::nearbyint(code)));
+  }
+  return codes;
+}
+
+// From codes: the gradients of the decoded values, to the bit, and y on the scales it has, some of
+// which are too small for it, zero or no number.
+TEST(Swiglu, BackwardFromCodes) {
+  for (const auto& [rows, cols] : kSizes) {
+    const Problem p = MakeUnevenProblem(rows, cols);
+    Floats row_scales = RandomFloats(static_cast<size_t>(rows), 7, 0.02f);
+    for (float& scale : row_scales) scale = std::abs(scale) + 0.01f;
+    if (rows > 2) {
+      row_scales[0] = 0;
+      row_scales[1] = std::nanf("");
+      row_scales[2] = 1e-42f;
+    }
+    std::vector<int32_t> columns;
+    for (int64_t c = 3; c < cols; c += 1 + cols / 5) columns.push_back(static_cast<int32_t>(c));
+    for (const NamedEngine& named : LayerEngines()) {
+      SCOPED_TRACE(named.name);
+      Engine* engine = named.engine.get();
+      EngineArray<float> gate(engine, p.gate), up(engine, p.up), dy(engine, p.dy);
+      EngineArray<float> dgate(engine, p.gate.size()), dup(engine, p.gate.size());
+      EngineArray<float> scales(engine, row_scales), values(engine, p.gate.size());
+      EngineArray<int8_t> codes(engine, p.gate.size());
+      const EngineArray<int32_t> critical(engine, columns);
+      const KeptArray kept_gate(engine, DType::kI8, rows, cols);
+      const KeptArray kept_up(engine, DType::kI8, rows, cols);
+      const SwigluInputs kept{kept_gate.matrix(), kept_up.matrix()};
+      engine->SwigluForward(gate.AsMatrix(rows), up.AsMatrix(rows), kept,
+                            {values.data(), nullptr, DType::kF32, rows, cols});
+      engine->SwigluBackward(kept, dy.AsMatrix(rows), dgate.AsMatrix(rows), dup.AsMatrix(rows),
+                             {codes.data(),
+                              scales.data(),
+                              DType::kI8,
+                              rows,
+                              cols,
+                              {critical.data(), nullptr, static_cast<int32_t>(columns.size())}});
+      Problem decoded = p;
+      decoded.gate = kept_gate.Values();
+      decoded.up = kept_up.Values();
+      const std::vector<Floats> want = Backward(engine, decoded, false);
+      EXPECT_TRUE(SameBits(dgate.Download(), want[0]));
+      EXPECT_TRUE(SameBits(dup.Download(), want[1]));
+      EXPECT_TRUE(SameBits(scales.Download(), row_scales));
+      EXPECT_EQ(codes.Download(), OnScales(want[2], row_scales, columns));
+    }
   }
 }
 
@@ -116,7 +310,7 @@ TEST(Swiglu, QuantisesItsOutput) {
     Engine* engine = named.engine.get();
     EngineArray<float> gate(engine, p.gate), up(engine, p.up), scales(engine, size_t{4});
     EngineArray<int8_t> codes(engine, p.gate.size());
-    engine->SwigluForward(gate.AsMatrix(4), up.AsMatrix(4),
+    engine->SwigluForward(gate.AsMatrix(4), up.AsMatrix(4), {},
                           {codes.data(), scales.data(), DType::kI8, 4, 45});
     ExpectQuantized(Forward(engine, p), 45, codes.Download(), scales.Download());
   }

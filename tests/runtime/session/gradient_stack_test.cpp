@@ -78,6 +78,8 @@ TEST_P(GradientStackTest, EntriesAreAlignedAndDoNotOverlap) {
       std::memset(gradient.grid, 100 + t, static_cast<size_t>(gradient.rows) * sizeof(float));
       std::memset(gradient.critical.values, 50 + t,
                   static_cast<size_t>(2 * gradient.rows) * sizeof(float));
+      std::memset(gradient.square_sums, 25 + t,
+                  static_cast<size_t>(gradient.rows) * sizeof(double));
     }
   }
   const char* begin = static_cast<const char*>(gradients[0].data);
@@ -91,7 +93,9 @@ TEST_P(GradientStackTest, EntriesAreAlignedAndDoNotOverlap) {
     for (int64_t i = 0; i < gradient.rows * 4; ++i) ASSERT_EQ(grid[i], 100 + t);
     const char* critical = reinterpret_cast<const char*>(gradient.critical.values);
     for (int64_t i = 0; i < gradient.rows * 8; ++i) ASSERT_EQ(critical[i], 50 + t);
-    EXPECT_LE(critical + gradient.rows * 8, begin + bytes_);
+    const char* sums = reinterpret_cast<const char*>(gradient.square_sums);
+    for (int64_t i = 0; i < gradient.rows * 8; ++i) ASSERT_EQ(sums[i], 25 + t);
+    EXPECT_LE(sums + gradient.rows * 8, begin + bytes_);
   }
 }
 
@@ -119,6 +123,7 @@ TEST_P(GradientStackTest, RowsOfAGradient) {
   EXPECT_EQ(static_cast<char*>(rows.data),
             static_cast<char*>(gradient.data) + 2 * gradient.cols * element);
   EXPECT_EQ(rows.grid, gradient.grid == nullptr ? nullptr : gradient.grid + 2);
+  EXPECT_EQ(rows.square_sums, gradient.square_sums == nullptr ? nullptr : gradient.square_sums + 2);
   EXPECT_EQ(rows.rows, 3);
   EXPECT_EQ(rows.cols, gradient.cols);
 }

@@ -154,7 +154,39 @@ TEST(PlanTest, StatesOfSevenBillionParameters) {
   EXPECT_NEAR(states(GradientMode::kFused, 0, false), 13.87, 0.03);
   EXPECT_NEAR(states(GradientMode::kFused, 4, false), 17.24, 0.03);
   EXPECT_NEAR(states(GradientMode::kStack, 4, true), 24.08, 0.03);
-  EXPECT_NEAR(states(GradientMode::kFused, 4, true), 17.375, 0.01);
+  EXPECT_EQ(states(GradientMode::kFused, 4, true), states(GradientMode::kFused, 4, false));
+}
+
+// What a block of LLaMA-2-7B keeps of a token, and what blocks share; docs/numerics.md quotes it.
+TEST(PlanTest, BytesThatBlocksKeep) {
+  ModelConfig config;
+  config.hidden_size = 4096;
+  config.intermediate_size = 11008;
+  config.heads = config.kv_heads = 32;
+  config.head_dim = 128;
+  constexpr int64_t kTokens = 256;  // so that nothing is rounded up
+  const BufferShape shape{&config, kTokens, true, true, 16, DType::kBF16};
+  const auto own = [&](Kept kept) {
+    Arena arena(nullptr);
+    AllocateBlockActivations(shape, kept, {}, arena);
+    return arena.total_bytes() / kTokens;
+  };
+  const auto shared = [&](Kept least) {
+    Arena arena(nullptr);
+    AllocateSharedActivations(shape, least, arena);
+    return arena.total_bytes() / kTokens;
+  };
+  constexpr int64_t kInputs = 3 * (4096 + 4 + 16 * 4);
+  constexpr int64_t kGates = 2 * (11008 + 43 * 4);
+  constexpr int64_t kOthers = 5 * 4096 * 2 + (2 + 32) * 4 + 4 + 16 * 4;
+  EXPECT_EQ(own(Kept::kAll), kInputs + kGates + kOthers);
+  EXPECT_EQ(own(Kept::kNoInputs), kGates + kOthers);
+  EXPECT_EQ(own(Kept::kNoGates), kOthers);
+  EXPECT_EQ(own(Kept::kNothing), 0);
+  EXPECT_EQ(shared(Kept::kAll), 0);
+  EXPECT_EQ(shared(Kept::kNoInputs), kInputs);
+  EXPECT_EQ(shared(Kept::kNoGates), kInputs + kGates);
+  EXPECT_EQ(shared(Kept::kNothing), kInputs + kGates + kOthers);
 }
 
 TEST(PlanTest, LowestTrained) {

@@ -38,8 +38,6 @@ std::string Text(const ScheduleItem& item) {
       return absl::StrCat("embed backward ", item.index, " m", item.micro_batch);
     case Phase::kPushEmbedding:
       return absl::StrCat("push embedding ", item.index);
-    case Phase::kUpdate:
-      return "update";
   }
   return "unknown";
 }
@@ -80,18 +78,6 @@ TEST(ScheduleTest, HorizontalTakesEachMicroBatchThroughAllParts) {
   EXPECT_EQ(Text(shape), pass(0) + "\n" + pass(1));
 }
 
-TEST(ScheduleTest, FusedUpdatesRightAfterEachPush) {
-  ScheduleShape shape = Shape(2, 1);
-  shape.fused = true;
-  EXPECT_EQ(Text(shape),
-            "embed m0\nforward 0 m0\nforward 1 m0\nloss m0\n"
-            "head 0 m0\npush head 0\nupdate\n"
-            "norm m0\npush norm\nupdate\n"
-            "backward 1 m0 push\n"
-            "backward 0 m0 push\n"
-            "embed backward 0 m0\npush embedding 0");
-}
-
 TEST(ScheduleTest, RecomputesABlockRightBeforeItsBackward) {
   ScheduleShape shape = Shape(1, 2);
   shape.recomputed = 1;
@@ -123,14 +109,13 @@ class EveryScheduleTest : public testing::Test {
  protected:
   template <typename Check>
   static void ForEachShape(const Check& check) {
-    for (int bits = 0; bits < 64; ++bits) {
+    for (int bits = 0; bits < 32; ++bits) {
       for (const int micro_batches : {1, 2, 5}) {
         ScheduleShape shape = Shape(bits & 1 ? 3 : 1, micro_batches);
         shape.vertical = (bits & 2) != 0;
         shape.recomputed = bits & 4 ? (shape.blocks + 1) / 2 : 0;
-        shape.fused = (bits & 8) != 0;
-        shape.vocabulary_chunks = bits & 16 ? 3 : 1;
-        shape.lowest_trained = bits & 32 ? 0 : -1;
+        shape.vocabulary_chunks = bits & 8 ? 3 : 1;
+        shape.lowest_trained = bits & 16 ? 0 : -1;
         SCOPED_TRACE(Text(shape));
         check(shape, MakeSchedule(shape));
       }
@@ -153,9 +138,7 @@ TEST_F(EveryScheduleTest, EachWorkIsDoneOnce) {
     std::map<Phase, int> totals;
     for (const ScheduleItem& item : items) {
       ++totals[item.phase];
-      if (item.phase != Phase::kUpdate) {
-        ASSERT_EQ(++counts[std::tuple(item.phase, item.index, item.micro_batch)], 1) << Text(item);
-      }
+      ASSERT_EQ(++counts[std::tuple(item.phase, item.index, item.micro_batch)], 1) << Text(item);
     }
     const int passes = shape.vertical ? 1 : shape.micro_batches;
     const int blocks = shape.blocks * shape.micro_batches;
@@ -172,7 +155,6 @@ TEST_F(EveryScheduleTest, EachWorkIsDoneOnce) {
     EXPECT_EQ(totals[Phase::kRecompute], shape.recomputed * shape.micro_batches);
     EXPECT_EQ(totals[Phase::kEmbedBackward], embedding ? chunks : 0);
     EXPECT_EQ(totals[Phase::kPushEmbedding], embedding ? shape.vocabulary_chunks * passes : 0);
-    EXPECT_EQ(totals[Phase::kUpdate], shape.fused ? 2 * passes : 0);
   });
 }
 

@@ -21,6 +21,7 @@ constexpr char kExample[] =
 // Bytes of the INT8 states of [rows, cols]: codes, with a grid a row, or a block of a row.
 constexpr int64_t kMomentumBlock = 128;
 constexpr int64_t kGridBytes = 4;
+constexpr int64_t kSquareSumBytes = 8;
 constexpr int64_t kFloatBytes = 4;
 
 struct Kind {
@@ -69,7 +70,7 @@ void Add(const qft_tensor_info& info, Summary* summary) {
   summary->weights += elements + info.rows * kGridBytes;
   summary->residual += info.rows * ((info.cols + 15) / 16 * 8);
   summary->momentum += elements + info.rows * blocks * kGridBytes;
-  summary->gradients += elements + info.rows * kGridBytes;
+  summary->gradients += elements + info.rows * (kGridBytes + kSquareSumBytes);
 }
 
 Summary Summarize(const Model& model) {

@@ -26,7 +26,7 @@ struct SteadyRow {
 
 // Code i of a word. The product lands in the low bits.
 __device__ inline float CodeValue(uint32_t word, int i) {
-  const int bits = __dp4a(static_cast<int>(word), 1 << (8 * i), 0x4B400000);  // kIntegerFloat
+  const int bits = __dp4a(static_cast<int>(word), 1 << (8 * i), __float_as_int(kIntegerFloat));
   return __int_as_float(bits) - kIntegerFloat;
 }
 

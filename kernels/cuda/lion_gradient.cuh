@@ -161,7 +161,7 @@ class SteadyGradient<ValueGradient<T>> {
       LoadIf(inside, values_ + at, v);
 #pragma unroll
       for (int i = 0; i < kVector; ++i) v[i] = v[i] * factor_;
-      const auto block = block_ + static_cast<uint32_t>(at / kVector);
+      const uint32_t block = block_ + static_cast<uint32_t>(at) / kVector;
       codes[k] = PackStochastic8(v, PhiloxOf(from.random.keys, random_, block));
       squares_ = SquareSum8(codes[k], squares_);
     }

@@ -354,9 +354,10 @@ TEST_F(CliTest, InspectShowsModelAndCheckpoint) {
   const Result checkpoint = Qft({"inspect", Path("run")});
   EXPECT_EQ(checkpoint.exit_code, 0) << checkpoint.error;
   EXPECT_NE(checkpoint.out.find("step 3"), std::string::npos) << checkpoint.out;
-  // What inspect foretells is what the run had, but for the alignment of each tensor's two arrays.
+  // What inspect foretells is what the run had, but for the alignment of a tensor's arrays, three
+  // at most.
   constexpr int64_t kAlignment = 64;
-  const int64_t slack = 2 * kAlignment * 20;
+  const int64_t slack = 3 * kAlignment * 20;
   const json bytes = json::parse(ReadAll(Path("run/summary.json"))).at("state_bytes");
   for (const char* state : {"weights", "residual", "momentum", "gradients"}) {
     const int64_t foretold = description.at("int8_bytes").at(state);

@@ -76,8 +76,11 @@ struct Operand {
 };
 
 // A matrix [rows, cols] that forward keeps for backward, which no matmul reads.
-//   kI8   codes, and one fp32 scale per block of kKeptBlock along the row, KeptBlocks(cols) of them
-//         a row; a block is quantised as QuantizeRows does a row
+//   kI8   codes to nearest (ties to even), and one fp32 scale per block of kKeptBlock along the
+//   row,
+//         KeptBlocks(cols) of them a row: the least power of two by which all codes are within
+//         +-127. Blocks of values below 2^-120, and of zeros, have scale 0, those that hold a NaN
+//         or an infinity scale NaN; their codes are 0
 //   kF32  values
 struct KeptMatrix {
   void* data = nullptr;

@@ -74,6 +74,42 @@ QFT_INLINE void QuantizeRowWithin(const float* x, int64_t cols, int32_t bits, in
   }
 }
 
+// The scale of a block whose largest magnitude has these bits, and what values are multiplied with:
+// powers of two, so that both products are exact.
+struct KeptScale {
+  float scale;
+  float inverse;  // 0: all codes are 0
+};
+
+QFT_INLINE KeptScale MakeKeptScale(int32_t largest) {
+  if (largest >= 0x7f800000) return {__builtin_nanf(""), 0.0f};
+  // 2^exponent is above the largest, or it and what rounds to a code of 128 are in the next octave.
+  const int32_t exponent = (largest + 0x10000) >> 23;
+  if (exponent < 7) return {0.0f, 0.0f};
+  const int32_t bits[2] = {(exponent - 6) << 23, (260 - exponent) << 23};
+  KeptScale result;
+  std::memcpy(&result.scale, &bits[0], sizeof(float));
+  std::memcpy(&result.inverse, &bits[1], sizeof(float));
+  return result;
+}
+
+QFT_INLINE void QuantizeKeptBlock(const float* x, int64_t cols, int8_t* codes, float* scale) {
+  const KeptScale kept = MakeKeptScale(RowAbsMaxBits(x, cols));
+  *scale = kept.scale;
+  if (kept.inverse == 0) {
+    std::memset(codes, 0, static_cast<size_t>(cols));
+    return;
+  }
+  const Float16 factor = Broadcast(kept.inverse);
+  int64_t c = 0;
+  for (; c + kLanes <= cols; c += kLanes) {
+    StoreCodes(codes + c, RoundToInt(Load(x + c) * factor));
+  }
+  if (c < cols) {
+    StoreCodesPartial(codes + c, RoundToInt(LoadPartial(x + c, cols - c) * factor), cols - c);
+  }
+}
+
 // Writes row `r` of `out`, kI8 or kF32; nothing without data.
 QFT_INLINE void StoreKeptRow(const float* x, int64_t r, const KeptMatrix& out) {
   if (out.data == nullptr) return;
@@ -86,7 +122,7 @@ QFT_INLINE void StoreKeptRow(const float* x, int64_t r, const KeptMatrix& out) {
   float* scale = out.scales + r * KeptBlocks(out.cols);
   for (int64_t c = 0; c < out.cols; c += kKeptBlock) {
     const int64_t width = out.cols - c < kKeptBlock ? out.cols - c : kKeptBlock;
-    QuantizeRowWithin(x + c, width, RowAbsMaxBits(x + c, width), codes + c, nullptr, scale++);
+    QuantizeKeptBlock(x + c, width, codes + c, scale++);
   }
 }
 

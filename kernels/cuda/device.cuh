@@ -329,18 +329,21 @@ __device__ inline uint2 PackCodes8(const float (&x)[kVector], const PhiloxBlock&
   }
 }
 
-// Packed codes to row[c .. c + 8) of `cols`.
+// Packed codes to row[c .. c + 8) of `cols`. kWhole promises WholeVectors of the matrix.
+template <bool kWhole = false>
 __device__ inline void StoreCodes8(int8_t* row, int64_t c, int64_t cols, uint2 codes) {
   int8_t* p = row + c;
-  if (c + kVector <= cols && Aligned8(p)) {
-    *reinterpret_cast<uint2*>(p) = codes;
-    return;
-  }
+  if constexpr (!kWhole) {
+    if (c + kVector > cols || !Aligned8(p)) {
 #pragma unroll
-  for (int i = 0; i < kVector; ++i) {
-    const uint32_t word = i < 4 ? codes.x : codes.y;
-    if (c + i < cols) p[i] = static_cast<int8_t>(word >> (8 * (i % 4)));
+      for (int i = 0; i < kVector; ++i) {
+        const uint32_t word = i < 4 ? codes.x : codes.y;
+        if (c + i < cols) p[i] = static_cast<int8_t>(word >> (8 * (i % 4)));
+      }
+      return;
+    }
   }
+  *reinterpret_cast<uint2*>(p) = codes;
 }
 
 // Byte j of word i becomes byte i of word j.

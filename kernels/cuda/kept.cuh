@@ -7,7 +7,25 @@ namespace qft::cuda {
 
 static_assert(kKeptBlock == 32 * kVector);
 
+// The scale of a block whose largest magnitude has these bits, and what values are multiplied with:
+// powers of two, so that no product rounds and nothing is divided.
+struct KeptScale {
+  float scale;
+  float inverse;
+  bool zero;  // all codes are 0
+};
+
+__device__ inline KeptScale MakeKeptScale(int32_t largest) {
+  // 2^exponent is above the largest, or it and what rounds to a code of 128 are in the next octave.
+  const int32_t exponent = (largest + 0x10000) >> 23;
+  if (largest >= 0x7f800000) return {__int_as_float(0x7fc00000), 0.0f, true};
+  if (exponent < 7) return {0.0f, 0.0f, true};
+  return {__int_as_float((exponent - 6) << 23), __int_as_float((260 - exponent) << 23), false};
+}
+
 // Columns c .. c + 8 of a row, zeros behind the end. All threads of a warp, which hold a block.
+// kWhole promises WholeVectors.
+template <bool kWhole>
 __device__ inline void StoreKept8(const KeptMatrix& out, int64_t row, int64_t c,
                                   const float (&v)[kVector]) {
   if (out.data == nullptr) return;
@@ -21,14 +39,16 @@ __device__ inline void StoreKept8(const KeptMatrix& out, int64_t row, int64_t c,
   for (int j = 0; j < kVector; ++j) most = LargerMagnitude(most, v[j]);
   const int32_t largest = __reduce_max_sync(kFullWarp, __float_as_int(most));
   if (c >= out.cols) return;
-  const RowScale scale = MakeRowScale(largest, 127.0f);
+  const KeptScale scale = MakeKeptScale(largest);
   if (c % kKeptBlock == 0) out.scales[row * KeptBlocks(out.cols) + c / kKeptBlock] = scale.scale;
   // In a number beside 1.5 * 2^23 the low bits are the nearest integer: conversions are slow.
   uint32_t bits[kVector];
 #pragma unroll
-  for (int j = 0; j < kVector; ++j) bits[j] = __float_as_uint(v[j] * scale.inverse + 12582912.0f);
+  for (int j = 0; j < kVector; ++j) {
+    bits[j] = __float_as_uint(__fmaf_rn(v[j], scale.inverse, 12582912.0f));
+  }
   const uint2 codes = scale.zero ? make_uint2(0, 0) : LowBytes(bits);
-  StoreCodes8(static_cast<int8_t*>(out.data) + begin, c, out.cols, codes);
+  StoreCodes8<kWhole>(static_cast<int8_t*>(out.data) + begin, c, out.cols, codes);
 }
 
 // Four codes as numbers: a code and 128 beside 2^23.
@@ -65,7 +85,7 @@ __device__ inline void LoadKept8(const KeptMatrix& kept, int64_t row, int64_t c,
   for (int j = 0; j < kVector; ++j) v[j] *= scale;
 }
 
-// Whether each eight elements of each row can be moved as vectors.
+// Whether each eight elements of each row, if there are any, can be moved as vectors.
 inline bool WholeVectors(const KeptMatrix& kept) {
   return kept.dtype == DType::kF32 ? WholeVectors(static_cast<const float*>(kept.data), kept.cols)
                                    : WholeVectors(static_cast<const int8_t*>(kept.data), kept.cols);

@@ -61,7 +61,7 @@ void CudaEngine::QuantizeRows(const Matrix& x, const Operand& out) {
   if (!SupportsDType(out.dtype) || x.rows == 0) return;
   if (x.cols > kMostRowColumns) return Fail(kRowTooWide);
   WithElements(x, [&](auto* data) {
-    WithRowLayout(x.cols, WholeVectors(data, x.cols), [&](auto layout) {
+    WithRowLayout(x.cols, WholeVectors(data, x.cols) && WholeVectors(out), [&](auto layout) {
       using Layout = decltype(layout);
       QuantizeRowsKernel<Layout>
           <<<RowBlocks<Layout>(x.rows, multiprocessors_), Layout::kThreads, 0, stream_>>>(

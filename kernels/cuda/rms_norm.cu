@@ -104,7 +104,8 @@ void CudaEngine::RmsNormForward(const Matrix& x, const float* weight, float epsi
   if (!SupportsDType(y.dtype) || x.rows == 0) return;
   if (x.cols > kMostRowColumns) return Fail(kRowTooWide);
   WithElements(x, [&](auto* data) {
-    const bool whole = WholeVectors(data, x.cols) && WholeVectors(weight, x.cols);
+    const bool whole =
+        WholeVectors(data, x.cols) && WholeVectors(weight, x.cols) && WholeVectors(y);
     WithRowLayout(x.cols, whole, [&](auto layout) {
       using Layout = decltype(layout);
       RmsNormForwardKernel<Layout>

@@ -196,6 +196,15 @@ class CriticalVectors {
   uint32_t bits_[Layout::kVectors];  // the mask, and above it the number of its first feature
 };
 
+// Whether each eight elements of each row can be moved as vectors.
+inline bool WholeVectors(const Operand& operand) {
+  if (operand.dtype == DType::kF32) {
+    return WholeVectors(static_cast<const float*>(operand.data), operand.cols);
+  }
+  return WholeVectors(static_cast<const int8_t*>(operand.data), operand.cols) &&
+         WholeVectors(operand.second, operand.cols);
+}
+
 // Writes rows of an operand, kI8 or kF32.
 template <typename Layout>
 class OperandRows {
@@ -244,18 +253,23 @@ class OperandRows {
     float scaled[kVector];
     uint32_t bits[kVector];
 #pragma unroll
-    for (int j = 0; j < kVector; ++j) {
-      scaled[j] = scale.zero || (mask >> j & 1) != 0 ? 0.0f : v[j] * scale.inverse;
-      bits[j] = __float_as_uint(scaled[j] + kIntegerFloat);
+    for (int j = 0; j < kVector; ++j) scaled[j] = v[j] * scale.inverse;
+    if (mask != 0) {
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) scaled[j] = (mask >> j & 1) != 0 ? 0.0f : scaled[j];
     }
-    StoreCodes8(static_cast<int8_t*>(out_.data) + row * out_.cols, c, out_.cols, LowBytes(bits));
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) bits[j] = __float_as_uint(scaled[j] + kIntegerFloat);
+    const auto codes = [&] { return scale.zero ? make_uint2(0, 0) : LowBytes(bits); };
+    StoreCodes8<Layout::kWhole>(static_cast<int8_t*>(out_.data) + row * out_.cols, c, out_.cols,
+                                codes());
     if (out_.second != nullptr) {
 #pragma unroll
       for (int j = 0; j < kVector; ++j) {
         const float rest = (scaled[j] - (__uint_as_float(bits[j]) - kIntegerFloat)) * 256.0f;
         bits[j] = __float_as_uint(fmaxf(fminf(rest, 127.0f), -127.0f) + kIntegerFloat);
       }
-      StoreCodes8(out_.second + row * out_.cols, c, out_.cols, LowBytes(bits));
+      StoreCodes8<Layout::kWhole>(out_.second + row * out_.cols, c, out_.cols, codes());
     }
     if (mask != 0) critical_.Store(i, v, out_.critical.values + row * out_.critical.count);
   }

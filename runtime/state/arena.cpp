@@ -32,6 +32,9 @@ const char* PurposeName(Purpose purpose) {
 }
 
 Arena::Arena(Engine* engine, int64_t reserved) : engine_(engine) {
+#if defined(__SANITIZE_ADDRESS__)
+  reserved = 0;
+#endif
   if (engine == nullptr || reserved == 0) return;
   reserve_ = static_cast<char*>(Take(reserved, "a session"));
   if (reserve_ != nullptr) reserve_bytes_ = reserved;

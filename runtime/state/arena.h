@@ -30,15 +30,15 @@ class Arena {
  public:
   // engine == nullptr: a null arena, whose Allocate returns nullptr and counts. `reserved` bytes
   // are taken from the engine at once, and what is allocated is cut from them as long as they last:
-  // a device rounds every allocation up, by megabytes.
+  // a device rounds every allocation up, by megabytes. Not under AddressSanitizer, which knows
+  // where a buffer ends only if it has an allocation to itself.
   explicit Arena(Engine* engine, int64_t reserved = 0);
   ~Arena();
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
-  // Zeroed, aligned to 64 bytes and where it is cut from what was reserved as well as the engine's
-  // own memory; lives as long as the arena. After the first failure every further call returns
-  // nullptr and status() says what could not be had.
+  // Zeroed, aligned to 64 bytes, on a device to 256; lives as long as the arena. After the first
+  // failure every further call returns nullptr and status() says what could not be had.
   void* Allocate(Purpose purpose, int64_t bytes);
   template <typename T>
   T* Allocate(Purpose purpose, int64_t count) {

@@ -356,7 +356,7 @@ TEST_F(CliTest, InspectShowsModelAndCheckpoint) {
   EXPECT_NE(checkpoint.out.find("step 3"), std::string::npos) << checkpoint.out;
   // What inspect foretells is what the run had, but for the alignment of a tensor's arrays, three
   // at most.
-  constexpr int64_t kAlignment = 64;
+  constexpr int64_t kAlignment = 256;
   const int64_t slack = 3 * kAlignment * 20;
   const json bytes = json::parse(ReadAll(Path("run/summary.json"))).at("state_bytes");
   for (const char* state : {"weights", "residual", "momentum", "gradients"}) {

@@ -5,6 +5,7 @@ Unlike a difference of losses it has no part of first order, whose sign is chanc
 
   columns  features of largest range kept apart, 0 to 128, at every site
   down     other forms of the down projection's input
+  swiglu   gate and up themselves, which the engine quantises for backward alone
 
 Prints lines and writes OUT/divergence.json. Runs on a CPU in a few minutes.
 """
@@ -58,6 +59,10 @@ FORMS = {"a scale a token": to_nearest, "a scale a token and 512 features": bloc
          "hadamard, blocks of 64": rotated(64), "hadamard, blocks of 512": rotated(512)}
 
 
+GATES = {"bf16": lambda x: x.bfloat16().float(),
+         **{f"a scale a token and {size} features": blocks(size) for size in (512, 256, 128, 64, 32)}}
+
+
 class Measure:
     def __init__(self, arguments):
         device = torch.device(arguments.device)
@@ -83,27 +88,53 @@ class Measure:
     def record(self, site, count, form="a scale a token"):
         arm = dataclasses.replace(FP32, quantised_sites=(site,), critical=count)
         columns = find_columns(self.ranges, None, arm)
-        result = {"site": site, "critical": count, "form": form}
+        self.record_arm({"site": site, "critical": count, "form": form}, arm, columns)
+
+    def record_arm(self, result, arm, columns):
         quantised = self.log_probabilities(arm, columns)
         for name, exact in self.exact.items():
             divergence = (exact.exp() * (exact - quantised[name])).sum(-1)
             result[name] = float(divergence[self.batches[name] != 0].mean())
         self.results.append(result)
-        print(f"{site:8} {count:4} {form:34} "
+        print(f"{result['site']:8} {result['critical']:4} {result['form']:34} "
               + "  ".join(f"{name} {result[name]:.2e}" for name in self.exact), flush=True)
 
 
-def main():
-    arguments = argument_parser(__doc__, device="cpu").parse_args()
-    measure = Measure(arguments)
+def columns(measure):
     for site in ALL_SITES:
         for count in (0, 4, 8, 16, 32, 64, 128):
             measure.record(site, count)
+
+
+def down(measure):
+    exact = llama.quantize_rows
     for form, quantise in FORMS.items():
         llama.quantize_rows = lambda x, keep, f=quantise: (f(x * keep),
                                                            torch.ones_like(x[..., :1]))
         for count in (0, 16):
             measure.record("down", count, form)
+    llama.quantize_rows = exact
+
+
+def swiglu(measure):
+    exact = llama.swiglu
+    for form, quantise in GATES.items():
+        llama.swiglu = lambda gate_up, q=quantise: exact(
+            torch.cat([q(x) for x in gate_up.chunk(2, -1)], -1))
+        measure.record_arm({"site": "swiglu", "critical": 0, "form": form}, FP32, None)
+    llama.swiglu = exact
+
+
+PARTS = {"columns": columns, "down": down, "swiglu": swiglu}
+
+
+def main():
+    parser = argument_parser(__doc__, device="cpu")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    arguments = parser.parse_args()
+    measure = Measure(arguments)
+    for part in arguments.parts:
+        PARTS[part](measure)
     with open(arguments.out / "divergence.json", "w", encoding="utf-8") as file:
         json.dump(measure.results, file, indent=1)
 

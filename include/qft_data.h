@@ -252,7 +252,7 @@ typedef struct qft_generate_options {
   int64_t top_k;          /* 0: all */
   double top_p;           /* 0: all */
   uint64_t seed;
-  const int32_t* stop_ids; /* tokens that end the answer, beside the end token; not borrowed */
+  const int32_t* stop_ids; /* tokens that end the answer, beside the end tokens; not borrowed */
   int64_t stop_count;      /* 0 .. 1024 */
   int32_t prompt_is_whole; /* non-zero: nothing is put before it; for what qft_chat_render gives */
   int32_t reserved;
@@ -261,7 +261,8 @@ typedef struct qft_generate_options {
 /* A piece of the answer, whole UTF-8 characters. Non-zero stops. Called on the calling thread. */
 typedef int32_t (*qft_text_callback)(void* user, const char* text, size_t length);
 
-/* Continues `prompt` until the end token, one of stop_ids or maximum_tokens. The answer is copied into
+/* Continues `prompt` until one of the model's end tokens (those of the tokenizer, config.json and
+ * generation_config.json), one of stop_ids or maximum_tokens. The answer is copied into
  * buffer (may be NULL with capacity 0) and, if callback is not NULL, handed out piece by piece; it is
  * what follows the prompt in the text of both. Special tokens in the prompt are recognised, and the
  * tokenizer's prefix comes before it unless it begins with it or prompt_is_whole.

@@ -18,7 +18,8 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.append(str(ROOT / "bench/accuracy"))
-from qft_ctypes import Batch, Library, Sized, c_double, c_int32, c_int64, c_void_p  # noqa: E402
+from qft_ctypes import (Batch, Library, Sized, c_double, c_int32, c_int64, c_void_p,  # noqa: E402
+                        find_built)
 
 WORDS = (ROOT / "docs/data.md").read_text(encoding="utf-8").split()
 
@@ -92,8 +93,7 @@ def main():
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--short-documents", type=int, default=1_000_000)
     arguments = parser.parse_args()
-    ctypes.CDLL(str(arguments.library / "libqft.so"), mode=ctypes.RTLD_GLOBAL)
-    library = Library(arguments.library / "libqft_data.so")
+    library = Library(find_built(arguments.library, "libqft_data.so"))
     tokenizer, text = c_void_p(), str(arguments.tokenizer).encode()
     library.call("qft_tokenizer_load", text, ctypes.c_size_t(len(text)), ctypes.byref(tokenizer))
     options = {"batch_tokens": arguments.batch_tokens,

@@ -69,6 +69,8 @@ void AddedTokenFinder::Divide(std::string_view text, bool special,
     if (found < 0) continue;
     const AddedToken& token = tokens_[static_cast<size_t>(found)];
     if (token.special && !special) continue;
+    // White space that the token before it has taken is no token any more.
+    if (i + length <= done) continue;
     if (token.single_word && !StandsAlone(text, i, i + length)) continue;
     size_t begin = std::max(i, done);
     if (token.lstrip) begin = std::max(SpacesBefore(text, i), done);

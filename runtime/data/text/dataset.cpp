@@ -12,6 +12,8 @@
 namespace qft {
 namespace {
 
+// The sum of all files' weights is finite.
+constexpr double kLargestWeight = 1e300;
 constexpr int64_t kMaxTokensAtOnce = int64_t{1} << 30;
 // Made ahead, 16 bytes each: seconds of training, enough for the order of the next epoch.
 constexpr int64_t kTokensAhead = int64_t{1} << 18;
@@ -81,9 +83,9 @@ std::optional<uint64_t> LargestHeldOut(const std::vector<uint64_t>& hashes,
 Status CheckFiles(const std::vector<DataFile>& files) {
   if (files.empty()) return InvalidArgument("there is no file of data");
   for (const DataFile& file : files) {
-    if (!(file.weight >= 0) || !std::isfinite(file.weight)) {
-      return OutOfRange(
-          absl::StrCat("the weight of ", file.path, " is ", file.weight, ", must be above 0"));
+    if (!(file.weight >= 0 && file.weight <= kLargestWeight)) {
+      return OutOfRange(absl::StrCat("the weight of ", file.path, " is ", file.weight,
+                                     ", must be above 0 and at most ", kLargestWeight));
     }
     if ((file.weight > 0) != (files.front().weight > 0)) {
       return OutOfRange("either all files of data have weights above 0 or none has");

@@ -211,7 +211,7 @@ TEST_F(MixedDataTest, BatchesAreMadeBesideOtherUses) {
 
 TEST_F(MixedDataTest, RefusesWeightsThatMeanNothing) {
   for (const auto& [first, second] : std::vector<std::pair<double, double>>{
-           {1, 0}, {0, 1}, {-1, 1}, {1, -1}, {1, std::nan("")}, {HUGE_VAL, 1}}) {
+           {1, 0}, {0, 1}, {-1, 1}, {1, -1}, {1, std::nan("")}, {HUGE_VAL, 1}, {1e308, 1e308}}) {
     files_[0].weight = first;
     files_[1].weight = second;
     EXPECT_EQ(GetErrorInfo(Open().status()).code, ErrorCode::kOutOfRange);

@@ -334,15 +334,15 @@ TEST(Tokenizer, MergesMakeNoAddedToken) {
 
 // One megabyte in one piece: the merges of a word take O(n log n), spaces no stack.
 // tokenizers 0.23.3 says the same of each.
-TEST(Tokenizer, WhiteSpaceThatATokenTookIsNoOtherToken) {
+TEST(Tokenizer, TokensWithoutTheirWhiteSpaceAreNone) {
   json raw = json::parse(SmallJson());
   const auto size = static_cast<int32_t>(Small().size());
-  const std::vector<const char*> contents = {"\n\n", "[Q]", " b"};
+  const std::vector<const char*> contents = {"\n\n", "[Q]", " b", "\t\t"};
   for (size_t i = 0; i < contents.size(); ++i) {
     raw["added_tokens"].push_back({{"id", size + i},
                                    {"content", contents[i]},
                                    {"normalized", false},
-                                   {"rstrip", i < 2},
+                                   {"rstrip", i != 2},
                                    {"lstrip", i == 0}});
   }
   const auto tokenizer = MakeTokenizer(raw.dump());
@@ -357,8 +357,9 @@ TEST(Tokenizer, WhiteSpaceThatATokenTookIsNoOtherToken) {
   EXPECT_EQ(added("x\n\n\n\ny"), (std::vector<int32_t>{0}));
   EXPECT_EQ(added("x\n\n\n\n\n\n \n\ny\n\n"), (std::vector<int32_t>{0, 0}));
   EXPECT_EQ(added("x[Q]\n\ny"), (std::vector<int32_t>{1}));
-  // Begins in what was taken, and goes on behind it.
+  // Without lstrip a token is one, whatever was taken.
   EXPECT_EQ(added("x[Q]  bx"), (std::vector<int32_t>{1, 2}));
+  EXPECT_EQ(added("x\t\t\t\ty"), (std::vector<int32_t>{3, 3}));
 }
 
 // So does tokenizers 0.23.3: a character that has no token, where there is no unknown token, makes

@@ -1,20 +1,14 @@
 #include "base/thread_pool.h"
 
-#include <signal.h>
+#include "base/worker_thread.h"
 
 namespace qft {
 
 ThreadPool::ThreadPool(int threads, void (*on_start)()) {
-  // Signals belong to the caller's threads: a handler must never run on a worker.
-  sigset_t all;
-  sigset_t previous;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &previous);
   workers_.reserve(threads);
   for (int i = 0; i < threads; ++i) {
-    workers_.emplace_back([this, i, on_start] { WorkerLoop(i, on_start); });
+    workers_.push_back(StartWorker([this, i, on_start] { WorkerLoop(i, on_start); }));
   }
-  pthread_sigmask(SIG_SETMASK, &previous, nullptr);
 }
 
 ThreadPool::~ThreadPool() {

@@ -150,16 +150,18 @@ QFT_API qft_status qft_dataset_open_files(const qft_dataset_file* files, int64_t
                                           const qft_tokenizer* tokenizer,
                                           const qft_dataset_options* options, qft_dataset** dataset,
                                           qft_error** error);
-/* Thread: any. Blocks: no. Since: 0.1. */
+/* Thread: any. Blocks: while a batch is being made. Since: 0.1. */
 QFT_API void qft_dataset_destroy(qft_dataset* dataset);
 /* info [in, out] with struct_size set. Thread: any. Blocks: no. Since: 0.1. */
 QFT_API qft_status qft_dataset_get_info(const qft_dataset* dataset, qft_dataset_info* info,
                                         qft_error** error);
-/* The next `count` batches, epoch after epoch without end, each epoch in its own order.
+/* The next `count` batches, epoch after epoch without end, each epoch in its own order. From the first
+ * call on, a thread makes those that come next, about 4 MiB of them or as many as the last call asked
+ * for. What is wrong with one is said when it is asked for; the position then stays where it was.
  * batches [in, out; count] with struct_size set in each: arrays borrowed until the next call of
  * qft_dataset_next on this data set.
  * Errors: OUT_OF_RANGE (count below 1, more than 2^30 tokens at once), STRUCT_SIZE; STATE (a file
- * has changed since), IO. Thread: one. Blocks: on file reads. Since: 0.1. */
+ * has changed since), IO. Thread: one. Blocks: for the work. Since: 0.1. */
 QFT_API qft_status qft_dataset_next(qft_dataset* dataset, qft_batch* batches, int64_t count,
                                     qft_error** error);
 /* Held-out batch `index`; arrays borrowed until the data set is destroyed.
@@ -250,7 +252,7 @@ typedef struct qft_generate_options {
   int64_t top_k;          /* 0: all */
   double top_p;           /* 0: all */
   uint64_t seed;
-  const int32_t* stop_ids; /* tokens that end the answer, beside the end token; not borrowed */
+  const int32_t* stop_ids; /* tokens that end the answer, beside the end tokens; not borrowed */
   int64_t stop_count;      /* 0 .. 1024 */
   int32_t prompt_is_whole; /* non-zero: nothing is put before it; for what qft_chat_render gives */
   int32_t reserved;
@@ -259,7 +261,8 @@ typedef struct qft_generate_options {
 /* A piece of the answer, whole UTF-8 characters. Non-zero stops. Called on the calling thread. */
 typedef int32_t (*qft_text_callback)(void* user, const char* text, size_t length);
 
-/* Continues `prompt` until the end token, one of stop_ids or maximum_tokens. The answer is copied into
+/* Continues `prompt` until one of the model's end tokens (those of the tokenizer, config.json and
+ * generation_config.json), one of stop_ids or maximum_tokens. The answer is copied into
  * buffer (may be NULL with capacity 0) and, if callback is not NULL, handed out piece by piece; it is
  * what follows the prompt in the text of both. Special tokens in the prompt are recognised, and the
  * tokenizer's prefix comes before it unless it begins with it or prompt_is_whole.

@@ -17,7 +17,7 @@ import numpy
 import torch
 import transformers
 
-from qft_ctypes import Library, Model, Session
+from qft_ctypes import Library, Model, Session, find_built
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -68,6 +68,11 @@ class Table:
         self.rows.append({"what": what, "value": value, "limit": limit, "ok": value < limit})
         print(f"{what:66} {value:10.2e} {'< ' + format(limit, '.0e'):>9}  "
               f"{'ok' if value < limit else 'TOO FAR'}", flush=True)
+
+    def fail(self, what, error):
+        """What could not be compared; the other comparisons go on."""
+        self.rows.append({"what": what, "error": str(error), "ok": False})
+        print(f"{what:66} FAILED: {error}", flush=True)
 
 
 def compare_model(library, arguments, table):
@@ -154,7 +159,7 @@ def main():
     if arguments.threads > 0:
         torch.set_num_threads(arguments.threads)
 
-    library = Library(arguments.library / "libqft.so")
+    library = Library(find_built(arguments.library, "libqft.so"))
     table = Table()
     compare_gradients(library, arguments, table)
     losses = compare_model(library, arguments, table)

@@ -5,7 +5,8 @@ libqft opens: logits in floating arithmetic over the whole context, gradients in
 reads of the export. Needs torch and transformers, and gguf for GGUF files, which are left out without it.
 Writes bench/results/families.json and ends with status 1 if something is further off than it may be.
 
-  bench/accuracy/families.py --library build/bin [--engine cuda] [--families llama-3 ...]
+  bench/accuracy/families.py [--library build/bin, or an unpacked release] [--engine cuda]
+                             [--families llama-3 ...] [--output FILE]
 """
 
 import argparse
@@ -20,7 +21,7 @@ import torch
 import transformers
 
 from compare_transformers import Table, relative_error
-from qft_ctypes import Library, Model, Session
+from qft_ctypes import Library, Model, Session, find_built
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.append(str(ROOT / "tests/data/formats"))
@@ -167,8 +168,8 @@ def compare(library, name, arguments, table):
         session.close()
         compare_gguf(library, reference, pathlib.Path(folder) / "model.gguf", far, expected, common,
                      f"{name}: logits from GGUF", table)
-        compare_export(arguments.library / "qft", folder, reference, f"{name}: export, the worst tensor",
-                       table)
+        compare_export(find_built(arguments.library, "qft"), folder, reference,
+                       f"{name}: export, the worst tensor", table)
 
         session = Session(model, micro_batch_tokens=128, micro_batches=3, clip_norm=0, **common)
         double = type(reference)(reference.config).double()
@@ -202,10 +203,13 @@ def main():
     parser.add_argument("--families", nargs="+", default=list(FAMILIES))
     parser.add_argument("--output", type=pathlib.Path, default=ROOT / "bench/results/families.json")
     arguments = parser.parse_args()
-    library = Library(arguments.library / "libqft.so")
+    library = Library(find_built(arguments.library, "libqft.so"))
     table = Table()
     for name in arguments.families:
-        compare(library, name, arguments, table)
+        try:
+            compare(library, name, arguments, table)
+        except (RuntimeError, subprocess.CalledProcessError) as error:
+            table.fail(name, getattr(error, "stderr", None) or error)
     arguments.output.write_text(json.dumps({
         "engine": arguments.engine, "comparisons": table.rows, "torch": torch.__version__,
         "transformers": transformers.__version__}, indent=2) + "\n", encoding="utf-8")

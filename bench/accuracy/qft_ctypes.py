@@ -63,6 +63,14 @@ class TensorView(Sized):
                 ("shape", c_int64 * 4), ("strides", c_int64 * 4)]
 
 
+def find_built(folder, name):
+    """A program or library in a build's bin or in an unpacked release, where they lie apart."""
+    for place in (folder / name, folder / "lib" / name, folder / "bin" / name):
+        if place.exists():
+            return place
+    raise SystemExit(f"{folder} holds no {name}")
+
+
 class Library:
     def __init__(self, path):
         self.dll = ctypes.CDLL(str(path))

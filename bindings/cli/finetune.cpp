@@ -165,6 +165,7 @@ class Finetune : public Command {
                    {"skipped", training.state().skipped},
                    {"tokens", training.state().tokens},
                    {"tokens_per_second", training.state().TokensPerSecond()},
+                   {"data_share", training.state().DataShare()},
                    {"time", time(nullptr)}};
     if (!error.empty()) record["error"] = error;
     training.metrics().Append(record);

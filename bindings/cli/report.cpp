@@ -109,6 +109,8 @@ json Summarize(const FinetuneOptions& options, const Session& session, const Tra
           {"tokens", state.tokens},
           {"training_seconds", state.seconds},
           {"tokens_per_second", state.TokensPerSecond()},
+          {"data_seconds", state.data_seconds},
+          {"data_share", state.DataShare()},
           {"eval_loss_before", OrNull(state.loss_before)},
           {"eval_loss_after", OrNull(outcome.loss_after)},
           {"codes_changed", OrNull(outcome.codes_changed)},
@@ -133,8 +135,9 @@ void PrintSummary(const json& summary, const RunFolder& folder) {
            summary.at("stopped_by").get_ref<const std::string&>().c_str());
   }
   PrintLoss(summary);
-  printf("speed           %.0f tokens/s over %lld steps\n",
-         summary.at("tokens_per_second").get<double>(), summary.at("steps").get<long long>());
+  printf("speed           %.0f tokens/s over %lld steps, %.2f %% of the time waiting for data\n",
+         summary.at("tokens_per_second").get<double>(), summary.at("steps").get<long long>(),
+         summary.at("data_share").get<double>() * 100);
   if (!summary.at("codes_changed").is_null()) {
     printf("codes changed   %.2f %% of the weights\n",
            summary.at("codes_changed").get<double>() * 100);

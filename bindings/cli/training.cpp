@@ -51,8 +51,13 @@ std::string RunState::ToBlob(const Dataset& dataset) const {
   Call(qft_dataset_get_cursor, dataset.get(), nullptr, size_t{0}, &needed);
   std::string cursor(needed, '\0');
   Call(qft_dataset_get_cursor, dataset.get(), cursor.data(), cursor.size(), &needed);
-  json blob = {{"version", kBlobVersion}, {"cursor", ToHex(cursor)}, {"step", step},
-               {"tokens", tokens},        {"skipped", skipped},      {"seconds", seconds}};
+  json blob = {{"version", kBlobVersion},
+               {"cursor", ToHex(cursor)},
+               {"step", step},
+               {"tokens", tokens},
+               {"skipped", skipped},
+               {"seconds", seconds},
+               {"data_seconds", data_seconds}};
   if (loss_before) blob["loss_before"] = *loss_before;
   return Dump(blob, -1);
 }
@@ -72,6 +77,7 @@ RunState RunState::FromBlob(const Checkpoint& checkpoint, const Dataset& dataset
     state.tokens = blob.at("tokens");
     state.skipped = blob.at("skipped");
     state.seconds = blob.at("seconds");
+    state.data_seconds = blob.value("data_seconds", 0.0);
     if (blob.contains("loss_before")) state.loss_before = blob.at("loss_before").get<double>();
     const std::string cursor = FromHex(blob.at("cursor"));
     Call(qft_dataset_set_cursor, dataset.get(), cursor.data(), cursor.size());
@@ -150,20 +156,23 @@ void Training::StepOnce(const qft_schedule& schedule) {
   std::vector<qft_batch> batches(static_cast<size_t>(options_.settings.micro_batches),
                                  Sized<qft_batch>());
   const int64_t count = static_cast<int64_t>(batches.size());
+  const Clock::time_point start = Clock::now();
   Call(qft_dataset_next, dataset_.get(), batches.data(), count);
+  const double data_seconds = std::chrono::duration<double>(Clock::now() - start).count();
   qft_step_result result = Sized<qft_step_result>();
   Call(qft_session_step, session_.get(), &options, batches.data(), count, &result);
-  Record(result);
+  Record(result, data_seconds);
   const bool last = state_.step == steps_;
   if (options_.eval_every > 0 && state_.step % options_.eval_every == 0 && !last) EvaluateNow();
   if (options_.save_every > 0 && state_.step % options_.save_every == 0) Save();
 }
 
-void Training::Record(const qft_step_result& result) {
+void Training::Record(const qft_step_result& result, double data_seconds) {
   ++state_.step;
   session_step_ = result.step;
   state_.tokens += result.tokens;
   state_.seconds += result.seconds;
+  state_.data_seconds += data_seconds;
   state_.skipped += result.skipped;
   metrics_.Append({{"type", "train"},
                    {"step", state_.step},
@@ -174,6 +183,7 @@ void Training::Record(const qft_step_result& result) {
                    {"tokens", result.tokens},
                    {"tokens_per_second",
                     result.seconds > 0 ? static_cast<double>(result.tokens) / result.seconds : 0},
+                   {"data_seconds", data_seconds},
                    {"codes_changed", Share(result.codes_changed, result.codes_total)},
                    {"codes_saturated", Share(result.codes_saturated, result.codes_total)},
                    {"rows_grown", result.rows_grown},
@@ -259,8 +269,7 @@ void Training::Save() {
 
 bool Training::OutOfTime() const {
   if (options_.max_minutes <= 0) return false;
-  const double elapsed =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  const double elapsed = std::chrono::duration<double>(Clock::now() - start_).count();
   const double step_seconds =
       state_.step > 0 ? state_.seconds / static_cast<double>(state_.step) : 0;
   return elapsed + step_seconds + evaluation_seconds_ > options_.max_minutes * 60;

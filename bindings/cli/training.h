@@ -16,10 +16,11 @@ namespace qft::cli {
 
 // What a checkpoint keeps beside the session's states.
 struct RunState {
-  int64_t step = 0;     // steps done, skipped ones included
-  int64_t tokens = 0;   // trained on
-  int64_t skipped = 0;  // steps whose gradient was not finite
-  double seconds = 0;   // of training steps
+  int64_t step = 0;         // steps done, skipped ones included
+  int64_t tokens = 0;       // trained on
+  int64_t skipped = 0;      // steps whose gradient was not finite
+  double seconds = 0;       // of training steps
+  double data_seconds = 0;  // that steps waited for their batches, beside `seconds`
   std::optional<double> loss_before;
 
   // With the data set's position, as the bytes of a checkpoint.
@@ -28,6 +29,8 @@ struct RunState {
   static RunState FromBlob(const Checkpoint& checkpoint, const Dataset& dataset);
 
   double TokensPerSecond() const { return seconds > 0 ? static_cast<double>(tokens) / seconds : 0; }
+  // Of the time of steps and of waiting before them.
+  double DataShare() const { return seconds > 0 ? data_seconds / (data_seconds + seconds) : 0; }
 };
 
 enum class StopReason { kDone, kTime, kInterrupted };
@@ -55,8 +58,11 @@ class Training {
   Progress& progress() { return progress_; }
 
  private:
+  using Clock = std::chrono::steady_clock;
+
   void StepOnce(const qft_schedule& schedule);
-  void Record(const qft_step_result& result);
+  // data_seconds: that the step waited for its batches.
+  void Record(const qft_step_result& result, double data_seconds);
   // Once, after the first steps of this program: how long all will take.
   void TellEstimate(const qft_step_result& result);
   void CountSkipped(bool skipped);
@@ -80,7 +86,7 @@ class Training {
   double evaluation_seconds_ = 0;
   int64_t steps_measured_ = 0;
   double measured_seconds_ = 0;
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  Clock::time_point start_ = Clock::now();
 };
 
 }  // namespace qft::cli

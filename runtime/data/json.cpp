@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "absl/strings/escaping.h"
+#include "runtime/data/git_lfs.h"
 
 namespace qft {
 namespace {
@@ -51,6 +52,19 @@ class DuplicateKeys {
   std::string first_;
 };
 
+// Of a text that the parser refuses.
+Status WhyInvalid(std::string_view text) {
+  QFT_RETURN_IF_ERROR(RefuseGitLfsPointer(text));
+  try {
+    const json value = json::parse(text);
+  } catch (const json::parse_error& error) {
+    return Corrupt("not valid JSON at byte ", error.byte);
+  } catch (const json::exception&) {
+    return Corrupt("not valid JSON: a number is too large");
+  }
+  return Internal("JSON is refused once and taken again");
+}
+
 }  // namespace
 
 StatusOr<json> ParseJson(std::string_view text, const std::string& what) {
@@ -66,7 +80,7 @@ StatusOr<json> ParseJson(std::string_view text, const std::string& what) {
         return duplicates.OnEvent(event, parsed);
       },
       /*allow_exceptions=*/false);
-  if (value.is_discarded()) return Corrupt(what, ": not valid JSON");
+  if (value.is_discarded()) return Annotate(WhyInvalid(text), what);
   if (!duplicates.first().empty()) {
     return Corrupt(what, ": the key \"", duplicates.first(), "\" stands twice in one object");
   }

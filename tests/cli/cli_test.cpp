@@ -115,6 +115,14 @@ TEST_F(CliTest, FinetuneWritesItsRun) {
 
   const std::vector<json> lines = ReadLines(Path("run/metrics.jsonl"));
   EXPECT_EQ(OfType(lines, "train").size(), 40U);
+  double data_seconds = 0;
+  for (const json& step : OfType(lines, "train"))
+    data_seconds += step.at("data_seconds").get<double>();
+  EXPECT_GT(data_seconds, 0);
+  EXPECT_NEAR(summary.at("data_seconds"), data_seconds, 1e-6);
+  EXPECT_EQ(summary.at("data_share"), summary.at("data_seconds").get<double>() /
+                                          (summary.at("data_seconds").get<double>() +
+                                           summary.at("training_seconds").get<double>()));
   EXPECT_EQ(OfType(lines, "eval").size(), 3U);
   EXPECT_EQ(OfType(lines, "start").size(), 1U);
   EXPECT_EQ(OfType(lines, "end").at(0).at("reason"), "done");

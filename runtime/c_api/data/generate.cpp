@@ -152,7 +152,7 @@ Status Generate(qft_session* session, const qft::Tokenizer& tokenizer, std::stri
     QFT_ASSIGN_OR_RETURN(const int32_t id,
                          qft::SampleToken(decoder.logits().data(), choices, limits.sampler,
                                           static_cast<uint64_t>(i)));
-    if (id == tokenizer.end_id() || Contains(limits.stop_ids, id)) break;
+    if (tokenizer.Stops(id) || Contains(limits.stop_ids, id)) break;
     ids.assign(1, id);
     QFT_ASSIGN_OR_RETURN(const std::string piece, words.Push(id));
     QFT_RETURN_IF_ERROR(answer->Add(piece));

@@ -70,9 +70,10 @@ void AddedTokenFinder::Divide(std::string_view text, bool special,
     const AddedToken& token = tokens_[static_cast<size_t>(found)];
     if (token.special && !special) continue;
     if (token.single_word && !StandsAlone(text, i, i + length)) continue;
-    size_t begin = std::max(i, done);
-    if (token.lstrip) begin = std::max(SpacesBefore(text, i), done);
+    const size_t begin = token.lstrip ? std::max(SpacesBefore(text, i), done) : i;
     const size_t end = token.rstrip ? SpacesAfter(text, i + length) : i + length;
+    // Behind a token with rstrip: one with lstrip has lost all that it would take.
+    if (begin >= end) continue;
     if (done < begin) segments->push_back({text.substr(done, begin - done), -1});
     segments->push_back({text.substr(begin, end - begin), token.id});
     done = end;

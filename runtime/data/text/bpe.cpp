@@ -29,7 +29,11 @@ Bpe::Bpe(const std::vector<MergeRule>& merges,
     if (options.ignore_merges) whole_.emplace(text, id);
   }
   const bool knows_marker = character_ids_.Find(FirstCharacter(kSpaceMarker)) != kNone;
-  divides_at_markers_ = knows_marker && !has_inner_marker && !options.ignore_merges;
+  // A character that leaves no symbol makes its neighbours meet, whatever parts they are of.
+  const bool leaves_out = options.unknown_id == kNone &&
+                          !(options.byte_fallback && std::find(byte_ids_.begin(), byte_ids_.end(),
+                                                               kNone) == byte_ids_.end());
+  divides_at_markers_ = knows_marker && !has_inner_marker && !options.ignore_merges && !leaves_out;
 }
 
 void Bpe::AddCharacter(const std::string& text, int32_t id) {

@@ -38,11 +38,7 @@ constexpr char kEnd[] = "<|im_end|>";
 
 void WriteChatMlMessage(const ChatMessage& message, ChatWriter* writer) {
   writer->Add(Concat(kStart, message.role, "\n"));
-  if (message.role == "assistant") {
-    writer->AddAssistant(Concat(message.content, kEnd));
-  } else {
-    writer->Add(Concat(message.content, kEnd));
-  }
+  writer->AddSaid(message, Concat(message.content, kEnd));
   writer->Add("\n");
 }
 
@@ -123,7 +119,7 @@ void WriteQwen3Assistant(const ChatMessage& message, bool after_query, bool is_l
                   StripNewlinesLeft(answer));
   }
   writer->Add(Concat(kStart, "assistant\n"));
-  writer->AddAssistant(Concat(text, kEnd));
+  writer->AddSaid(message, Concat(text, kEnd));
   writer->Add("\n");
 }
 
@@ -147,8 +143,7 @@ void WriteQwen3(const ChatContext& context, ChatWriter* writer) {
 void WriteZephyr(const ChatContext& context, ChatWriter* writer) {
   for (const ChatMessage& message : context.messages) {
     writer->Add(Concat("<|", message.role, "|>\n"));
-    const std::string text = Concat(message.content, context.end);
-    message.role == "assistant" ? writer->AddAssistant(text) : writer->Add(text);
+    writer->AddSaid(message, Concat(message.content, context.end));
     writer->Add("\n");
   }
   if (context.generation_prompt) writer->Add("<|assistant|>\n");
@@ -168,7 +163,7 @@ void WriteLlama2(const ChatContext& context, ChatWriter* writer) {
     if (context.messages[i].role == "user") {
       writer->Add(Concat(context.begin, "[INST] ", stripped, " [/INST]"));
     } else {
-      writer->AddAssistant(Concat(" ", stripped, " ", context.end));
+      writer->AddSaid(context.messages[i], Concat(" ", stripped, " ", context.end));
     }
   }
 }
@@ -181,8 +176,7 @@ std::string Llama3Header(std::string_view role) {
 
 void WriteLlama3Message(const ChatMessage& message, ChatWriter* writer) {
   writer->Add(Llama3Header(message.role));
-  const std::string text = Concat(StripSpace(message.content), kEndOfTurn);
-  message.role == "assistant" ? writer->AddAssistant(text) : writer->Add(text);
+  writer->AddSaid(message, Concat(StripSpace(message.content), kEndOfTurn));
 }
 
 void WriteLlama3Prompt(const ChatContext& context, ChatWriter* writer) {
@@ -240,9 +234,8 @@ void WriteMistral(const ChatContext& context, const MistralForm& form, ChatWrite
       writer->Add(Concat(form.open, add_system ? messages[0].content : "", add_system ? "\n\n" : "",
                          content, form.close));
     } else {
-      writer->AddAssistant(
-          Concat(form.answer, form.strips_answer ? StripSpace(content) : std::string_view(content),
-                 context.end));
+      const std::string_view answer = form.strips_answer ? StripSpace(content) : content;
+      writer->AddSaid(messages[i], Concat(form.answer, answer, context.end));
     }
   }
 }

@@ -9,13 +9,15 @@
 
 namespace qft {
 
-// Collects the text of a conversation and what of it the assistant says.
+// Collects the text of a conversation and what of it is learnt.
 class ChatWriter {
  public:
   void Add(std::string_view text) { chat_.text.append(text); }
-  void AddAssistant(std::string_view text) {
+  // What `message` says, which is learnt if the assistant says it and the data wants it learnt.
+  void AddSaid(const ChatMessage& message, std::string_view text) {
     const size_t begin = chat_.text.size();
     chat_.text.append(text);
+    if (message.role != "assistant" || !message.learnt) return;
     chat_.assistant.push_back({begin, chat_.text.size()});
   }
   RenderedChat Take() { return std::move(chat_); }

@@ -17,6 +17,7 @@ struct ChatMessage {
   std::string content;
   std::string reasoning;  // what the assistant thought, where has_reasoning
   bool has_reasoning = false;
+  bool learnt = true;  // of what the assistant says
 };
 
 struct RenderedChat {
@@ -26,8 +27,8 @@ struct RenderedChat {
   };
 
   std::string text;
-  // What the assistant says, in bytes of `text`: all that follows the generation prompt up to and
-  // with the token that ends the turn.
+  // What is learnt of what the assistant says, in bytes of `text`: all that follows the generation
+  // prompt up to and with the token that ends the turn.
   std::vector<Span> assistant;
 };
 

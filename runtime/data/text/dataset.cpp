@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <optional>
+#include <utility>
 
 #include "base/hash.h"
 #include "runtime/data/text/packing.h"
@@ -11,7 +12,11 @@
 namespace qft {
 namespace {
 
+// The sum of all files' weights is finite.
+constexpr double kLargestWeight = 1e300;
 constexpr int64_t kMaxTokensAtOnce = int64_t{1} << 30;
+// Made ahead, 16 bytes each: seconds of training, enough for the order of the next epoch.
+constexpr int64_t kTokensAhead = int64_t{1} << 18;
 
 struct CursorBytes {
   char magic[8];
@@ -78,9 +83,9 @@ std::optional<uint64_t> LargestHeldOut(const std::vector<uint64_t>& hashes,
 Status CheckFiles(const std::vector<DataFile>& files) {
   if (files.empty()) return InvalidArgument("there is no file of data");
   for (const DataFile& file : files) {
-    if (!(file.weight >= 0) || !std::isfinite(file.weight)) {
-      return OutOfRange(
-          absl::StrCat("the weight of ", file.path, " is ", file.weight, ", must be above 0"));
+    if (!(file.weight >= 0 && file.weight <= kLargestWeight)) {
+      return OutOfRange(absl::StrCat("the weight of ", file.path, " is ", file.weight,
+                                     ", must be above 0 and at most ", kLargestWeight));
     }
     if ((file.weight > 0) != (files.front().weight > 0)) {
       return OutOfRange("either all files of data have weights above 0 or none has");
@@ -112,11 +117,12 @@ StatusOr<std::unique_ptr<Dataset>> Dataset::Open(FileSystem& fs, const std::vect
   const Status divided = dataset->Divide();
   if (!divided.ok()) return Annotate(divided, files.front().path);
   dataset->SetOptionsFingerprint();
-  dataset->BeginEpoch(0);
+  dataset->plan_ = dataset->PlanEpoch(0);
+  dataset->position_.batches = dataset->plan_.size();
   DatasetInfo& info = dataset->info_;
   info.records_skipped = dataset->corpus_->skipped();
-  info.batches = static_cast<int64_t>(dataset->epoch_batches_.size());
-  for (const std::vector<int64_t>& batch : dataset->epoch_batches_) {
+  info.batches = static_cast<int64_t>(dataset->plan_.size());
+  for (const std::vector<int64_t>& batch : dataset->plan_) {
     for (const int64_t document : batch) {
       info.tokens += dataset->corpus_->documents()[static_cast<size_t>(document)].length;
     }
@@ -198,7 +204,7 @@ std::vector<std::vector<int64_t>> Dataset::Pack(const std::vector<int64_t>& docu
   return batches;
 }
 
-void Dataset::BeginEpoch(uint64_t epoch) {
+std::vector<std::vector<int64_t>> Dataset::PlanEpoch(uint64_t epoch) const {
   const std::vector<int64_t> chosen = ChooseDocuments(parts_, counts_, options_.seed, epoch);
   const auto count = static_cast<int64_t>(chosen.size());
   std::vector<int64_t> documents;
@@ -207,9 +213,7 @@ void Dataset::BeginEpoch(uint64_t epoch) {
     const int64_t number = chosen[static_cast<size_t>(place)];
     documents.push_back(training_[static_cast<size_t>(number)]);
   }
-  epoch_batches_ = Pack(documents);
-  epoch_ = epoch;
-  next_batch_ = 0;
+  return Pack(documents);
 }
 
 StatusOr<TokenBatch> Dataset::MakeBatch(const std::vector<int64_t>& documents) const {
@@ -227,22 +231,42 @@ Status Dataset::CheckCount(int64_t count) const {
   return OutOfRange(absl::StrCat("the number of batches is ", count, ", must be 1 to ", most));
 }
 
+BatchQueue::Maker Dataset::MakerFromHere() {
+  if (plan_.empty()) plan_ = PlanEpoch(position_.epoch);
+  return [this, at = position_, plan = std::exchange(plan_, {})]() mutable -> StatusOr<ReadyBatch> {
+    if (at.batch == at.batches) {
+      plan = PlanEpoch(at.epoch + 1);
+      at = {at.epoch + 1, 0, plan.size()};
+    }
+    QFT_ASSIGN_OR_RETURN(TokenBatch batch, MakeBatch(plan[at.batch]));
+    ++at.batch;
+    return ReadyBatch{std::move(batch), at};
+  };
+}
+
 StatusOr<const std::vector<TokenBatch>*> Dataset::Next(int64_t count) {
   QFT_RETURN_IF_ERROR(CheckCount(count));
   current_.clear();
   current_.reserve(static_cast<size_t>(count));
+  if (queue_ == nullptr) queue_ = std::make_unique<BatchQueue>(MakerFromHere());
+  const auto ahead = static_cast<size_t>(std::max(count, kTokensAhead / options_.batch_tokens));
+  BatchPosition position = position_;
   while (static_cast<int64_t>(current_.size()) < count) {
-    if (next_batch_ == epoch_batches_.size()) BeginEpoch(epoch_ + 1);
-    QFT_ASSIGN_OR_RETURN(TokenBatch batch, MakeBatch(epoch_batches_[next_batch_]));
-    current_.push_back(std::move(batch));
-    ++next_batch_;
+    StatusOr<ReadyBatch> ready = queue_->Pop(ahead);
+    if (!ready.ok()) {
+      queue_.reset();
+      return ready.status();
+    }
+    current_.push_back(std::move(ready->batch));
+    position = ready->after;
   }
+  position_ = position;
   return &current_;
 }
 
 double Dataset::epoch() const {
-  return static_cast<double>(epoch_) +
-         static_cast<double>(next_batch_) / static_cast<double>(epoch_batches_.size());
+  return static_cast<double>(position_.epoch) +
+         static_cast<double>(position_.batch) / static_cast<double>(position_.batches);
 }
 
 std::string Dataset::Cursor() const {
@@ -253,8 +277,8 @@ std::string Dataset::Cursor() const {
               sizeof(cursor.data_fingerprint));
   std::memcpy(cursor.options_fingerprint, options_fingerprint_.data(),
               sizeof(cursor.options_fingerprint));
-  cursor.epoch = epoch_;
-  cursor.next_batch = next_batch_;
+  cursor.epoch = position_.epoch;
+  cursor.next_batch = position_.batch;
   return {reinterpret_cast<const char*>(&cursor), sizeof(cursor)};
 }
 
@@ -279,16 +303,12 @@ Status Dataset::SetCursor(std::string_view bytes) {
     return MakeError(ErrorCode::kState, "the cursor belongs to other options of the data set");
   }
   if (cursor.epoch > kMaxEpoch) return BadData("the cursor's epoch is impossible");
-  const uint64_t epoch_before = epoch_;
-  const uint64_t batch_before = next_batch_;
-  BeginEpoch(cursor.epoch);
-  if (cursor.next_batch <= epoch_batches_.size()) {
-    next_batch_ = cursor.next_batch;
-    return absl::OkStatus();
-  }
-  BeginEpoch(epoch_before);
-  next_batch_ = batch_before;
-  return BadData("the cursor's batch is impossible");
+  std::vector<std::vector<int64_t>> plan = PlanEpoch(cursor.epoch);
+  if (cursor.next_batch > plan.size()) return BadData("the cursor's batch is impossible");
+  queue_.reset();
+  position_ = {cursor.epoch, cursor.next_batch, plan.size()};
+  plan_ = std::move(plan);
+  return absl::OkStatus();
 }
 
 }  // namespace qft

@@ -2,7 +2,7 @@
 // for each epoch and packed into batches.
 //
 // Some 150 bytes a document are kept in memory, 4 bytes a token up to CorpusOptions::memory_limit,
-// and the held-out batches.
+// the held-out batches, and the batches that are made ahead of those that were asked for.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,10 @@
 
 #include "base/file.h"
 #include "base/status.h"
+#include "runtime/data/text/batch_queue.h"
 #include "runtime/data/text/corpus.h"
 #include "runtime/data/text/mixture.h"
+#include "runtime/data/text/token_batch.h"
 #include "runtime/data/text/tokenizer.h"
 
 namespace qft {
@@ -40,14 +42,6 @@ struct DatasetInfo {
   int64_t records_skipped = 0;
 };
 
-// Documents one after the other. targets: the next token of the document, -1 at its end.
-struct TokenBatch {
-  std::vector<int32_t> token_ids;
-  std::vector<int32_t> targets;
-  std::vector<float> loss_weights;    // 0 where the target is not learnt or there is none
-  std::vector<int32_t> document_ids;  // from 0
-};
-
 class Dataset {
  public:
   // Documents are those of DocumentEncoder, cut to sequence_tokens as Truncate does. One is held
@@ -60,8 +54,9 @@ class Dataset {
   const DatasetInfo& info() const { return info_; }
   // Whether so many batches can be had at once. kOutOfRange.
   Status CheckCount(int64_t count) const;
-  // The next batches, epoch after epoch; valid until the next call. Errors: as CheckCount, and as
-  // Corpus::Get.
+  // The next batches, epoch after epoch; valid until the next call. From the first call on, a
+  // thread makes those that come next. Errors: as CheckCount, and as Corpus::Get; the position is
+  // then what it was before the call.
   StatusOr<const std::vector<TokenBatch>*> Next(int64_t count);
   const std::vector<TokenBatch>& held_out() const { return held_out_; }
 
@@ -69,7 +64,7 @@ class Dataset {
   const Corpus& corpus() const { return *corpus_; }
   bool IsHeldOut(int64_t document) const { return is_held_out_[static_cast<size_t>(document)]; }
 
-  // Epochs gone by, as a fraction.
+  // Epochs gone by, as a fraction; like the cursor, of the batches that Next has returned.
   double epoch() const;
   std::string Cursor() const;
   // kBadData: not a cursor. kState: of other data or options.
@@ -82,8 +77,10 @@ class Dataset {
   Status Divide();
   Status PackHeldOut(const std::vector<int64_t>& documents);
   void SetOptionsFingerprint();
-  // The batches of an epoch become those that Next takes from.
-  void BeginEpoch(uint64_t epoch);
+  // The documents of the corpus that each batch of an epoch holds.
+  std::vector<std::vector<int64_t>> PlanEpoch(uint64_t epoch) const;
+  // Makes the batches from position_ on.
+  BatchQueue::Maker MakerFromHere();
   // Documents of the corpus, divided into batches.
   std::vector<std::vector<int64_t>> Pack(const std::vector<int64_t>& documents) const;
   StatusOr<TokenBatch> MakeBatch(const std::vector<int64_t>& documents) const;
@@ -98,10 +95,10 @@ class Dataset {
   std::vector<TokenBatch> held_out_;
   std::string options_fingerprint_;
 
-  uint64_t epoch_ = 0;
-  uint64_t next_batch_ = 0;                          // in epoch_batches_; its size: it is over
-  std::vector<std::vector<int64_t>> epoch_batches_;  // documents of the corpus
+  BatchPosition position_;
+  std::vector<std::vector<int64_t>> plan_;  // of position_'s epoch, until the queue takes it over
   std::vector<TokenBatch> current_;
+  std::unique_ptr<BatchQueue> queue_;  // the last member: its thread reads the others
 };
 
 }  // namespace qft

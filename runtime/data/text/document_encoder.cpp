@@ -148,7 +148,7 @@ StatusOr<EncodedDocument> DocumentEncoder::Encode(const Record& record) const {
   QFT_ASSIGN_OR_RETURN(const RenderedChat chat,
                        chat_template_->Render(record.messages, /*generation_prompt=*/false));
   if (chat.assistant.empty()) {
-    return BadData("the conversation has no message of the assistant: nothing to learn");
+    return BadData("the conversation has no message of the assistant to learn");
   }
   QFT_RETURN_IF_ERROR(EncodeChat(*tokenizer_, chat, &document));
   if (!HasTarget(document)) return BadData("the conversation has no token to learn");

@@ -57,6 +57,19 @@ StatusOr<std::string> StringOf(const json& object, const char* key) {
   return found->get<std::string>();
 }
 
+bool IsSet(const json& object, const char* key) {
+  const auto found = object.find(key);
+  return found != object.end() && !found->is_null() && !found->empty() && *found != json("");
+}
+
+// kUnsupported if a field is set that would change the document.
+Status Refuse(const json& object, std::initializer_list<const char*> keys, const char* why) {
+  for (const char* key : keys) {
+    if (IsSet(object, key)) return Unsupported("\"", key, "\" is not supported: ", why);
+  }
+  return absl::OkStatus();
+}
+
 StatusOr<RecordForm> Recognize(const json& object) {
   std::vector<const FormEntry*> found;
   for (const FormEntry& entry : kForms) {
@@ -101,6 +114,7 @@ StatusOr<Record> ReadPromptCompletion(const json& object) {
 StatusOr<Record> ReadAlpaca(const json& object) {
   Record record;
   record.has_prompt = true;
+  QFT_RETURN_IF_ERROR(Refuse(object, {"system", "history"}, "Alpaca's prompt has no place for it"));
   QFT_ASSIGN_OR_RETURN(const std::string instruction, StringOf(object, "instruction"));
   QFT_ASSIGN_OR_RETURN(record.text, StringOf(object, "output"));
   std::string input;
@@ -126,22 +140,28 @@ StatusOr<Record> ReadAlpaca(const json& object) {
 
 // ---- conversations ------------------------------------------------------------------------------
 
-bool IsSet(const json& object, const char* key) {
-  const auto found = object.find(key);
-  return found != object.end() && !found->is_null() && !found->empty() && *found != json("");
-}
+constexpr char kNoTools[] = "calls of tools are not rendered";
 
-Status RefuseTools(const json& object, std::initializer_list<const char*> keys) {
-  for (const char* key : keys) {
-    if (IsSet(object, key)) {
-      return Unsupported("\"", key, "\" is not supported: calls of tools are not rendered");
+// Whether what the assistant says is learnt: "weight" is 0 or 1, "train" true or false.
+StatusOr<bool> IsLearnt(const json& object, const std::string& role) {
+  bool learnt = true;
+  for (const char* key : {"weight", "train"}) {
+    const auto found = object.find(key);
+    if (found == object.end() || found->is_null()) continue;
+    const bool yes = *found == 1 || *found == true;
+    if (!yes && *found != 0 && *found != false) {
+      return BadData("\"", key, "\" is ", Quoted(found->dump()), ", must be 0 or 1");
     }
+    if (yes && role != "assistant") {
+      return Unsupported("\"", key, "\" is set, but of role '", role, "' nothing is learnt");
+    }
+    learnt = learnt && yes;
   }
-  return absl::OkStatus();
+  return learnt;
 }
 
 StatusOr<ChatMessage> ReadMessage(const json& object) {
-  QFT_RETURN_IF_ERROR(RefuseTools(object, {"tool_calls", "function_call"}));
+  QFT_RETURN_IF_ERROR(Refuse(object, {"tool_calls", "function_call"}, kNoTools));
   ChatMessage message;
   QFT_ASSIGN_OR_RETURN(message.role, StringOf(object, "role"));
   QFT_ASSIGN_OR_RETURN(message.content, StringOf(object, "content"));
@@ -150,6 +170,7 @@ StatusOr<ChatMessage> ReadMessage(const json& object) {
     QFT_ASSIGN_OR_RETURN(message.reasoning, StringOf(object, "reasoning_content"));
     message.has_reasoning = true;
   }
+  QFT_ASSIGN_OR_RETURN(message.learnt, IsLearnt(object, message.role));
   return message;
 }
 
@@ -171,22 +192,39 @@ StatusOr<ChatMessage> ReadTurn(const json& object) {
   QFT_ASSIGN_OR_RETURN(const std::string from, StringOf(object, "from"));
   QFT_ASSIGN_OR_RETURN(message.role, ShareGptRole(from));
   QFT_ASSIGN_OR_RETURN(message.content, StringOf(object, "value"));
+  QFT_ASSIGN_OR_RETURN(message.learnt, IsLearnt(object, message.role));
   return message;
+}
+
+// The system prompt that some data sets have beside the list of messages.
+Status ReadSystem(const json& object, std::vector<ChatMessage>* messages) {
+  if (!IsSet(object, "system")) return absl::OkStatus();
+  ChatMessage message;
+  message.role = "system";
+  QFT_ASSIGN_OR_RETURN(message.content, StringOf(object, "system"));
+  messages->push_back(std::move(message));
+  return absl::OkStatus();
 }
 
 StatusOr<Record> ReadConversation(const json& object, const char* key,
                                   StatusOr<ChatMessage> (*read)(const json&)) {
-  QFT_RETURN_IF_ERROR(RefuseTools(object, {"tools", "functions"}));
+  QFT_RETURN_IF_ERROR(Refuse(object, {"tools", "functions"}, kNoTools));
+  QFT_RETURN_IF_ERROR(
+      Refuse(object, {"chat_template_kwargs"}, "the template is rendered without it"));
   const auto list = object.find(key);
   if (list == object.end()) return BadData("there is no \"", key, "\"; ", FoundFields(object));
   if (!list->is_array()) return BadData("\"", key, "\" is not a list");
   if (list->empty()) return BadData("\"", key, "\" is empty");
   Record record;
+  QFT_RETURN_IF_ERROR(ReadSystem(object, &record.messages));
   for (size_t i = 0; i < list->size(); ++i) {
     const std::string where = absl::StrCat(key, "[", i, "]");
     if (!(*list)[i].is_object()) return BadData(where, " is not an object");
     StatusOr<ChatMessage> message = read((*list)[i]);
     if (!message.ok()) return Annotate(message.status(), where);
+    if (message->role == "system" && i == 0 && !record.messages.empty()) {
+      return BadData("\"system\" stands beside a first message of role system");
+    }
     record.messages.push_back(*std::move(message));
   }
   return record;

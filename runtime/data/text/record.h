@@ -29,8 +29,10 @@ struct Record {
 //   {"text"}; {"prompt", "completion"}; {"instruction", "output"} with or without "input", in
 //   Alpaca's standard prompts; {"messages": [{"role", "content"}]}; {"conversations": [{"from",
 //   "value"}]}.
-// kAuto: the form whose fields the record has. Fields of no form are ignored. kBadData says what is
-// wrong and names the fields that were found; kUnsupported: tools.
+// A conversation may have "system" beside its messages, and a message "weight" or "train", which
+// say whether it is learnt. kAuto: the form whose fields the record has. Fields of no form are
+// ignored. kBadData says what is wrong and names the fields that were found; kUnsupported: tools,
+// and fields that other programs make another document of.
 StatusOr<Record> ParseRecord(std::string_view line, RecordForm form);
 
 // Depends on the content alone.

@@ -96,6 +96,7 @@ Tokenizer::Tokenizer(TokenizerSpec spec, std::unique_ptr<const SegmentEncoder> e
       decoder_(std::move(spec.decoder)),
       frame_(std::move(spec.frame)),
       end_id_(spec.end_id),
+      stop_ids_(std::move(spec.stop_ids)),
       files_(std::move(spec.files)) {
   std::vector<std::pair<std::string, AddedToken>> raw;
   for (const AddedToken& token : spec.added_tokens) {
@@ -104,6 +105,10 @@ Tokenizer::Tokenizer(TokenizerSpec spec, std::unique_ptr<const SegmentEncoder> e
   }
   finder_ = AddedTokenFinder(raw);
   vocabulary_ = std::move(spec.vocabulary);
+}
+
+bool Tokenizer::Stops(int32_t id) const {
+  return id == end_id_ || std::find(stop_ids_.begin(), stop_ids_.end(), id) != stop_ids_.end();
 }
 
 bool Tokenizer::IsSpecial(int32_t id) const {

@@ -46,7 +46,10 @@ class Tokenizer {
   bool IsSpecial(int32_t id) const;
   // By the text that stands in the file, spaces and bytes written as it writes them.
   std::optional<int32_t> Find(std::string_view text) const { return vocabulary_.Find(text); }
+  // Ends a text that is trained on.
   std::optional<int32_t> end_id() const { return end_id_; }
+  // Whether the token ends an answer; models may have several such tokens.
+  bool Stops(int32_t id) const;
   // tokenizer.json, tokenizer_config.json and so on: names and contents.
   const std::vector<std::pair<std::string, std::string>>& files() const { return files_; }
 
@@ -63,6 +66,7 @@ class Tokenizer {
   DecoderOptions decoder_;
   TextFrame frame_;
   std::optional<int32_t> end_id_;
+  std::vector<int32_t> stop_ids_;
   std::vector<std::pair<std::string, std::string>> files_;
 };
 

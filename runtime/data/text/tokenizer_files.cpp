@@ -29,6 +29,15 @@ std::optional<int32_t> EndTokenOf(const Vocabulary& vocabulary, const json& valu
   return id;
 }
 
+// A model may have several: the first ends its texts, each ends an answer.
+void AddEndTokens(const json& value, TokenizerSpec* spec) {
+  if (!spec->end_id) spec->end_id = EndTokenOf(spec->vocabulary, value);
+  for (const json& id : value.is_array() ? value : json::array({value})) {
+    const auto stop = id.is_number() ? EndTokenOf(spec->vocabulary, id) : std::nullopt;
+    if (stop) spec->stop_ids.push_back(*stop);
+  }
+}
+
 struct FileBeside {
   const char* name;
   const char* end_key;  // nullptr: nothing to learn there
@@ -40,6 +49,7 @@ constexpr FileBeside kFilesBeside[] = {
     {"special_tokens_map.json", "eos_token", true},
     {"chat_template.jinja", nullptr, true},
     {"config.json", "eos_token_id", false},
+    {"generation_config.json", "eos_token_id", true},
 };
 
 }  // namespace
@@ -61,7 +71,7 @@ Status ReadFilesBeside(FileSystem& fs, const std::string& folder, TokenizerSpec*
       QFT_ASSIGN_OR_RETURN(const json value, ParseJson(*text, file.name));
       QFT_ASSIGN_OR_RETURN(const Object object, Object::Of(value, file.name));
       const json* end = object.Find(file.end_key);
-      if (end != nullptr && !spec->end_id) spec->end_id = EndTokenOf(spec->vocabulary, *end);
+      if (end != nullptr) AddEndTokens(*end, spec);
     }
     if (file.exported) spec->files.emplace_back(file.name, *std::move(text));
   }

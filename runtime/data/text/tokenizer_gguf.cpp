@@ -177,6 +177,10 @@ Status GgufReader::ReadConfig(const char* tokenizer_class, bool begins_unasked) 
     if (id) config_[name] = *spec_.vocabulary.Text(*id);
   }
   QFT_ASSIGN_OR_RETURN(spec_.end_id, TokenId("tokenizer.ggml.eos_token_id"));
+  for (const char* key : {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
+    QFT_ASSIGN_OR_RETURN(const std::optional<int32_t> stop, TokenId(key));
+    if (stop) spec_.stop_ids.push_back(*stop);
+  }
   spec_.frame = {};
   if (Flag("tokenizer.ggml.add_bos_token", begins_unasked)) {
     QFT_ASSIGN_OR_RETURN(const std::optional<int32_t> begin_id,

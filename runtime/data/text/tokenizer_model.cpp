@@ -1,6 +1,7 @@
 // SentencePiece's tokenizer.model.
 #include <utility>
 
+#include "runtime/data/git_lfs.h"
 #include "runtime/data/text/json_object.h"
 #include "runtime/data/text/tokenizer_files.h"
 #include "runtime/data/text/tokenizer_json_parts.h"
@@ -93,6 +94,7 @@ StatusOr<TokenizerSpec> ParseTokenizerModel(const std::string& bytes) {
 
 StatusOr<TokenizerSpec> ReadTokenizerModel(FileSystem& fs, const std::string& path) {
   QFT_ASSIGN_OR_RETURN(const std::string bytes, ReadWholeFile(fs, path, kMaxFileBytes));
+  QFT_RETURN_IF_ERROR(RefuseGitLfsPointer(bytes));
   QFT_ASSIGN_OR_RETURN(TokenizerSpec spec, ParseTokenizerModel(bytes));
   const std::string folder = ParentPath(path);
   QFT_ASSIGN_OR_RETURN(const auto text, ReadBeside(fs, folder, kTokenizerConfigName));

@@ -66,7 +66,8 @@ struct TokenizerSpec {
   std::variant<BpeSpec, SentencePieceSpec> encoder;
   DecoderOptions decoder;
   TextFrame frame;
-  std::optional<int32_t> end_id;
+  std::optional<int32_t> end_id;  // of a text
+  std::vector<int32_t> stop_ids;  // what else ends an answer
   // What export writes beside the model: file names and contents.
   std::vector<std::pair<std::string, std::string>> files;
 };
@@ -80,7 +81,8 @@ StatusOr<MergeRule> ResolveMerge(const Vocabulary& vocabulary, const std::string
                                  const std::string& right, size_t rank);
 
 // A tokenizer.json and what lies beside it (tokenizer_config.json, special_tokens_map.json,
-// config.json: the end token). What it asks for and is not known here is kUnsupported, by name.
+// config.json, generation_config.json: the end tokens). What it asks for and is not known here is
+// kUnsupported, by name.
 StatusOr<TokenizerSpec> ReadTokenizerJson(FileSystem& fs, const std::string& path);
 // The same from text alone. `what` names it in errors.
 StatusOr<TokenizerSpec> ParseTokenizerJson(const std::string& text, const std::string& what);

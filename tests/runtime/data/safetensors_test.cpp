@@ -121,6 +121,13 @@ TEST(Safetensors, RefusesLyingHeaderLengths) {
   }
 }
 
+TEST(Safetensors, KnowsAPointerOfGitLfs) {
+  const auto file =
+      OpenBytes("version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 9\n");
+  EXPECT_EQ(GetErrorInfo(file.status()).code, ErrorCode::kBadData);
+  EXPECT_NE(file.status().message().find("Git LFS"), absl::string_view::npos) << file.status();
+}
+
 TEST(Safetensors, RefusesWhatIsNoHeader) {
   const std::string deep(5000, '[');
   for (const std::string& header :

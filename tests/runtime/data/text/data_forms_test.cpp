@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 #include <random>
+#include <tuple>
 
 #include "chat_tokenizer.h"
 #include "runtime/data/text/dataset.h"
@@ -84,6 +85,45 @@ TEST_F(DataFormsTest, EachBecomesItsText) {
     turns.push_back({{"from", names.at(message["role"])}, {"value", message["content"]}});
   }
   EXPECT_EQ(Marked({{"conversations", turns}, {"id", 3}}), chat);
+}
+
+// As OpenAI's files ("weight" of messages) and SlimOrca ("weight" of turns) have it.
+TEST_F(DataFormsTest, AMessageSaysWhetherItIsLearnt) {
+  const std::string chat =
+      "<|im_start|>user\nu<|im_end|>\n<|im_start|>assistant\na<|im_end|>\n"
+      "<|im_start|>user\nv<|im_end|>\n<|im_start|>assistant\n[b<|im_end|>]\n";
+  for (const auto& [key, no, yes] : std::vector<std::tuple<std::string, json, json>>{
+           {"weight", 0, 1}, {"weight", 0.0, nullptr}, {"train", false, true}}) {
+    EXPECT_EQ(Marked({{"messages",
+                       json::array({{{"role", "user"}, {"content", "u"}},
+                                    {{"role", "assistant"}, {"content", "a"}, {key, no}},
+                                    {{"role", "user"}, {"content", "v"}},
+                                    {{"role", "assistant"}, {"content", "b"}, {key, yes}}})}}),
+              chat);
+    EXPECT_EQ(
+        Marked({{"conversations", json::array({{{"from", "human"}, {"value", "u"}, {key, no}},
+                                               {{"from", "gpt"}, {"value", "a"}, {key, no}},
+                                               {{"from", "human"}, {"value", "v"}, {key, nullptr}},
+                                               {{"from", "gpt"}, {"value", "b"}, {key, yes}}})}}),
+        chat);
+  }
+}
+
+TEST_F(DataFormsTest, ASystemPromptMayStandBesideTheMessages) {
+  const std::string chat =
+      "<|im_start|>system\ns<|im_end|>\n<|im_start|>user\nu<|im_end|>\n<|im_start|>assistant\n"
+      "[a<|im_end|>]\n";
+  EXPECT_EQ(Marked({{"system", "s"},
+                    {"conversations", json::array({{{"from", "human"}, {"value", "u"}},
+                                                   {{"from", "gpt"}, {"value", "a"}}})}}),
+            chat);
+  EXPECT_EQ(Marked({{"system", "s"},
+                    {"messages", json::array({{{"role", "user"}, {"content", "u"}},
+                                              {{"role", "assistant"}, {"content", "a"}}})}}),
+            chat);
+  EXPECT_EQ(Marked({{"system", ""},
+                    {"messages", json::array({{{"role", "assistant"}, {"content", "a"}}})}}),
+            "<|im_start|>assistant\n[a<|im_end|>]\n");
 }
 
 TEST_F(DataFormsTest, AnOptionNamesTheFormOfRecordsWithFieldsOfTwo) {
@@ -182,6 +222,25 @@ std::vector<Bad> BadRecords() {
        ErrorCode::kUnsupported},
       {Chat("[{\"role\": \"assistant\", \"content\": \"a\", \"reasoning_content\": 3}]"),
        "messages[0]: \"reasoning_content\" is not a string"},
+      {Chat("[" + user + ", {\"role\": \"assistant\", \"content\": \"a\", \"weight\": 0.5}]"),
+       "messages[1]: \"weight\" is \"0.5\", must be 0 or 1"},
+      {Chat("[{\"role\": \"user\", \"content\": \"a\", \"train\": true}]"),
+       "messages[0]: \"train\" is set, but of role 'user' nothing is learnt",
+       ErrorCode::kUnsupported},
+      {Chat("[{\"role\": \"assistant\", \"content\": \"a\", \"weight\": 0}]"),
+       "no message of the assistant to learn"},
+      {"{\"chat_template_kwargs\": {\"enable_thinking\": false}, \"messages\": [" + user + "]}",
+       "\"chat_template_kwargs\" is not supported", ErrorCode::kUnsupported},
+      {"{\"system\": \"s\", \"messages\": [{\"role\": \"system\", \"content\": \"t\"}]}",
+       "\"system\" stands beside a first message of role system"},
+      {"{\"system\": 3, \"messages\": [" + user + "]}", "\"system\" is not a string"},
+      {"{\"instruction\": \"a\", \"output\": \"b\", \"system\": \"s\"}",
+       "\"system\" is not supported", ErrorCode::kUnsupported},
+      {"{\"instruction\": \"a\", \"output\": \"b\", \"history\": [[\"a\", \"b\"]]}",
+       "\"history\" is not supported", ErrorCode::kUnsupported},
+      {"{\"text\": NaN}", "not valid JSON at byte 10"},
+      {"{\"text\": \"a\", \"score\": 1e400}", "a number is too large"},
+      {"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS"},
       {Turns("{}"), "\"conversations\" is not a list"},
       {Turns("[{\"role\": \"user\", \"content\": \"a\"}]"),
        "conversations[0]: there is no \"from\"; it has \"content\", \"role\""},

@@ -167,9 +167,51 @@ TEST_F(MixedDataTest, AChangedFileIsNoticed) {
   EXPECT_NE(next.status().message().find("has changed"), std::string::npos);
 }
 
+// Batches are made ahead, but what is wrong with one is said when it is its turn, and nothing is
+// lost by it.
+TEST_F(MixedDataTest, AnErrorComesWithItsBatchAndCanBeMended) {
+  options_.seed = 6;  // the changed document is not in the first batch
+  const auto sound = MustOpen();
+  options_.corpus.memory_limit = 1;
+  const auto dataset = MustOpen();
+  const auto replace = [this](char letter) {
+    std::fstream(files_[0].path, std::ios::in | std::ios::out).seekp(10) << letter;
+  };
+  replace('c');
+  int64_t good = 0;
+  for (;; ++good) {
+    const std::string before = dataset->Cursor();
+    EXPECT_EQ(before, sound->Cursor());
+    const auto next = dataset->Next(1);
+    if (!next.ok()) {
+      EXPECT_EQ(GetErrorInfo(next.status()).code, ErrorCode::kState) << next.status();
+      EXPECT_EQ(GetErrorInfo(dataset->Next(2).status()).code, ErrorCode::kState);
+      EXPECT_EQ(dataset->Cursor(), before);
+      break;
+    }
+    EXPECT_EQ((**next)[0].token_ids, Take(sound.get(), 1)[0]);
+  }
+  ASSERT_GT(good, 0);
+  replace('a');
+  EXPECT_EQ(Take(dataset.get(), 5), Take(sound.get(), 5));
+}
+
+// Documents may be looked at while batches are made.
+TEST_F(MixedDataTest, BatchesAreMadeBesideOtherUses) {
+  options_.corpus.memory_limit = 1;
+  const auto dataset = MustOpen();
+  const auto alone = MustOpen();
+  for (int64_t i = 0; i < 500; ++i) {
+    const auto taken = Take(dataset.get(), 1);
+    EXPECT_EQ(dataset->corpus().Get(i)->ids, alone->corpus().Get(i)->ids);
+    EXPECT_EQ(taken, Take(alone.get(), 1));
+    EXPECT_EQ(dataset->Cursor(), alone->Cursor());
+  }
+}
+
 TEST_F(MixedDataTest, RefusesWeightsThatMeanNothing) {
   for (const auto& [first, second] : std::vector<std::pair<double, double>>{
-           {1, 0}, {0, 1}, {-1, 1}, {1, -1}, {1, std::nan("")}, {HUGE_VAL, 1}}) {
+           {1, 0}, {0, 1}, {-1, 1}, {1, -1}, {1, std::nan("")}, {HUGE_VAL, 1}, {1e308, 1e308}}) {
     files_[0].weight = first;
     files_[1].weight = second;
     EXPECT_EQ(GetErrorInfo(Open().status()).code, ErrorCode::kOutOfRange);

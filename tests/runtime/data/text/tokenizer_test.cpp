@@ -250,6 +250,32 @@ TEST_F(TokenizerFolder, FindsTheEndToken) {
   EXPECT_FALSE(Tokenizer::Load(PosixFileSystem(), folder_).ok());
 }
 
+TEST_F(TokenizerFolder, SeveralTokensMayEndAnAnswer) {
+  Write("tokenizer.json", SmallJson());
+  Write("tokenizer_config.json", "{\"eos_token\": \"<|im_end|>\"}");
+  const auto stops = [this] {
+    const auto tokenizer = Tokenizer::Load(PosixFileSystem(), folder_);
+    EXPECT_TRUE(tokenizer.ok()) << tokenizer.status();
+    EXPECT_EQ((*tokenizer)->end_id(), 2);
+    std::vector<int32_t> ids;
+    for (int32_t id = -1; id <= (*tokenizer)->size(); ++id) {
+      if ((*tokenizer)->Stops(id)) ids.push_back(id);
+    }
+    return ids;
+  };
+  EXPECT_EQ(stops(), (std::vector<int32_t>{2}));
+  Write("config.json", "{\"eos_token_id\": 0}");
+  EXPECT_EQ(stops(), (std::vector<int32_t>{0, 2}));
+  const std::string generation = "{\"eos_token_id\": [2, 7, 99999999999, -1, \"x\", [1]]}";
+  Write("generation_config.json", generation);
+  EXPECT_EQ(stops(), (std::vector<int32_t>{0, 2, 7}));
+  // The export's answers end where this one's do.
+  EXPECT_EQ((*Tokenizer::Load(PosixFileSystem(), folder_))->files().back(),
+            std::pair(std::string("generation_config.json"), generation));
+  Write("generation_config.json", "{\"eos_token_id\": null}");
+  EXPECT_EQ(stops(), (std::vector<int32_t>{0, 2}));
+}
+
 TEST_F(TokenizerFolder, ExportsWhatItRead) {
   Write("tokenizer.json", SmallJson());
   Write("config.json", "{\"eos_token_id\": 2}");
@@ -307,6 +333,58 @@ TEST(Tokenizer, MergesMakeNoAddedToken) {
 }
 
 // One megabyte in one piece: the merges of a word take O(n log n), spaces no stack.
+// tokenizers 0.23.3 says the same of each.
+TEST(Tokenizer, TokensWithoutTheirWhiteSpaceAreNone) {
+  json raw = json::parse(SmallJson());
+  const auto size = static_cast<int32_t>(Small().size());
+  const std::vector<const char*> contents = {"\n\n", "[Q]", " b", "\t\t"};
+  for (size_t i = 0; i < contents.size(); ++i) {
+    raw["added_tokens"].push_back({{"id", size + i},
+                                   {"content", contents[i]},
+                                   {"normalized", false},
+                                   {"rstrip", i != 2},
+                                   {"lstrip", i == 0}});
+  }
+  const auto tokenizer = MakeTokenizer(raw.dump());
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  const auto added = [&](const std::string& text) {
+    std::vector<int32_t> ids;
+    EXPECT_TRUE((*tokenizer)->Encode(text, true, &ids).ok());
+    std::erase_if(ids, [size](int32_t id) { return id < size; });
+    for (int32_t& id : ids) id -= size;
+    return ids;
+  };
+  EXPECT_EQ(added("x\n\n\n\ny"), (std::vector<int32_t>{0}));
+  EXPECT_EQ(added("x\n\n\n\n\n\n \n\ny\n\n"), (std::vector<int32_t>{0, 0}));
+  EXPECT_EQ(added("x[Q]\n\ny"), (std::vector<int32_t>{1}));
+  // Without lstrip a token is one, whatever was taken.
+  EXPECT_EQ(added("x[Q]  bx"), (std::vector<int32_t>{1, 2}));
+  EXPECT_EQ(added("x\t\t\t\ty"), (std::vector<int32_t>{3, 3}));
+}
+
+// So does tokenizers 0.23.3: a character that has no token, where there is no unknown token, makes
+// its neighbours meet.
+TEST(Tokenizer, NeighboursOfACharacterWithoutTokenMerge) {
+  const json replace = {
+      {"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", kSpaceMarker}};
+  json back = replace;
+  std::swap(back["pattern"]["String"], back["content"]);
+  const auto tokenizer = MakeTokenizer(json{
+      {"normalizer", replace},
+      {"decoder", {{"type", "Sequence"}, {"decoders", {back, {{"type", "Fuse"}}}}}},
+      {"model",
+       {{"type", "BPE"},
+        {"vocab", {{"\u2581", 0}, {"y", 1}, {"\u2581\u2581", 2}, {"\u2581y", 3}}},
+        {"merges",
+         {"\u2581 \u2581", "\u2581 y"}}}}}.dump());
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  for (const char* text : {" A y", "A  By"}) {
+    std::vector<int32_t> ids;
+    EXPECT_TRUE((*tokenizer)->Encode(text, true, &ids).ok());
+    EXPECT_EQ(ids, (std::vector<int32_t>{2, 1})) << text;
+  }
+}
+
 TEST(Tokenizer, TakesLongRuns) {
   std::string mixed;
   for (uint32_t i = 0, x = 1; i < 1000000; ++i, x = x * 1664525 + 1013904223) {

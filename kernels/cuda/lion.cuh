@@ -137,13 +137,14 @@ __device__ inline void Regrow4(const Lion& lion, const Row& row, int64_t c, floa
   }
 }
 
-// What the updates of a thread's columns did, over its rows.
+// What the updates of a thread's columns did, over its rows. Without initialisers, which shared
+// memory must not have.
 struct LionCounts {
-  int32_t changed = 0;
-  int32_t saturated = 0;
-  int32_t lost = 0;
-  int32_t grown = 0;        // of thread 0 alone
-  float square_errors = 0;  // in steps
+  int32_t changed;
+  int32_t saturated;
+  int32_t lost;
+  int32_t grown;        // of thread 0 alone
+  float square_errors;  // in steps
 };
 
 }  // namespace qft::cuda

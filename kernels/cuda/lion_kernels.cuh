@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(kLionThreads, kLionBlocks)
   auto* encoded = reinterpret_cast<int8_t*>(wide + RoundUp(p.w.cols, kWide));
   // A step that is skipped adds its squares all the same, and has no steady rows.
   const auto left = [&](int64_t r) { return p.unsteady == nullptr || skip || p.unsteady[r] != 0; };
-  LionCounts counts;
+  LionCounts counts{};
   bool any = false;
   const int64_t chunk = int64_t{gridDim.x} * kLionThreads;
   for (int64_t begin = blockIdx.x; begin < p.w.rows; begin += chunk) {

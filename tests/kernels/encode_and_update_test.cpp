@@ -118,7 +118,7 @@ void ExpectTheThree(const Problem& problem) {
 // Widths in whole vectors and not, more than a block's columns at once, and more than what shared
 // memory holds of a row.
 TEST(EncodeAndUpdate, IsTheThreeOps) {
-  const int64_t shapes[][2] = {{1, 1},    {3, 17},   {300, 128}, {7, 129},
+  const int64_t shapes[][2] = {{1, 1},    {3, 18},   {300, 128}, {7, 129},
                                {3, 2064}, {2, 4400}, {2, 40000}};
   for (const auto& [rows, cols] : shapes) {
     for (const bool fine : {false, true}) {
@@ -127,7 +127,7 @@ TEST(EncodeAndUpdate, IsTheThreeOps) {
                                         << (critical ? ", critical" : ""));
         Problem problem = MakeProblem(rows, cols);
         if (fine) AddResidual(problem.state);
-        if (critical && cols >= 17) {
+        if (critical && cols > 17) {
           AddCritical(problem.state, {0, 3, 15, 16, static_cast<int32_t>(cols) - 1});
           problem.values[0] = problem.values[3] = 512.0f;
         }

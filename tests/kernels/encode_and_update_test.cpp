@@ -47,6 +47,7 @@ class EngineValues {
  private:
   static std::vector<uint16_t> Narrow(const std::vector<float>& values) {
     std::vector<uint16_t> bits;
+    bits.reserve(values.size());
     for (const float value : values) bits.push_back(FloatToBf16(value));
     return bits;
   }

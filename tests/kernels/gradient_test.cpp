@@ -87,8 +87,8 @@ class Encoded {
     const double grid = grid_.Read()[r];
     int64_t sum = 0;
     for (int64_t c = 0; c < gradient.cols; ++c) {
-      const int64_t code = codes[r * static_cast<size_t>(gradient.cols) + static_cast<size_t>(c)];
-      sum += code * code;
+      const size_t i = r * static_cast<size_t>(gradient.cols) + static_cast<size_t>(c);
+      sum += int32_t{codes[i]} * codes[i];
     }
     return grid * grid * static_cast<double>(sum);
   }

@@ -7,6 +7,8 @@
 #include <set>
 #include <utility>
 
+#include "runtime/data/git_lfs.h"
+
 namespace qft {
 namespace {
 
@@ -320,6 +322,7 @@ struct Header {
 
 StatusOr<Header> ReadHeader(const File& file) {
   QFT_ASSIGN_OR_RETURN(const uint64_t file_bytes, file.Size());
+  QFT_RETURN_IF_ERROR(RefuseGitLfsPointer(file, file_bytes));
   HeaderReader reader(file, file_bytes);
   QFT_RETURN_IF_ERROR(ReadPreamble(reader));
   QFT_ASSIGN_OR_RETURN(const uint64_t tensor_count, reader.Count(kMinTensorBytes, "tensors"));

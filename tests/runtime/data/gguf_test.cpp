@@ -195,6 +195,14 @@ TEST_F(Gguf, NamesTheTensorAndTypeItCannotRead) {
   EXPECT_EQ(CodeOfTensor({256}, 0xffffffff, 0, 256), ErrorCode::kUnsupported);
 }
 
+TEST_F(Gguf, KnowsAPointerOfGitLfs) {
+  const Status status =
+      Open("version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 9\n").status();
+  EXPECT_EQ(GetErrorInfo(status).code, ErrorCode::kBadData);
+  EXPECT_NE(status.message().find("f.gguf: a pointer of Git LFS"), absl::string_view::npos)
+      << status;
+}
+
 TEST_F(Gguf, RefusesOverlapsAndDuplicates) {
   GgufBytes bytes;
   bytes.AddTensorEntry("a", {16}, kF32, 0);

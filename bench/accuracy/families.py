@@ -2,7 +2,8 @@
 """Compares libqft with transformers on a small random model of each family that transformers saves and
 libqft opens: logits in floating arithmetic over the whole context, gradients in float64, the weights after
 20 steps of Lion in full precision, the logits from a GGUF file of the same model, and what transformers
-reads of the export. Needs torch and transformers, and gguf for GGUF files, which are left out without it.
+reads of the export. Then GGUF files of each quantised type: the weights and logits that both read of them.
+Needs torch and transformers, and gguf for GGUF files, which are left out without it.
 Writes bench/results/families.json and ends with status 1 if something is further off than it may be.
 
   bench/accuracy/families.py [--library build/bin, or an unpacked release] [--engine cuda]
@@ -75,6 +76,10 @@ FAMILIES = {
     "qwen2, 32k positions": ("qwen2", LONG, 32768),
     "qwen3, 32k positions": ("qwen3", {**LONG, "head_dim": 8}, 32768),
 }
+# name: the type of all matrices in a GGUF file of a llama model
+QUANTIZED = {f"llama in {kind}": kind for kind in gguf_model.SCALE_BYTES} if gguf_model else {}
+WHOLE_BLOCKS = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 1,
+                "initializer_range": 0.05}
 LION_STEPS, RATE, BETA1, BETA2 = 20, 1e-4, 0.9, 0.99
 
 
@@ -139,6 +144,25 @@ def compare_gguf(library, reference, path, tokens, expected, common, what, table
     session.close()
 
 
+def compare_quantized(library, name, arguments, table):
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "model.gguf"
+        model = make_model("llama", WHOLE_BLOCKS, 256, folder)
+        gguf_model.write_gguf_model(model, path, QUANTIZED[name])
+        reference = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=path.name, dtype=torch.float32).eval()
+        tokens = numpy.random.default_rng(1).integers(3, VOCABULARY, 256).tolist()
+        session = Session(Model(library, path), mode="infer", micro_batch_tokens=len(tokens),
+                          states="fp32", arithmetic="float", engine=arguments.engine,
+                          threads=arguments.threads)
+        table.add(f"{name}: weights, the worst tensor", max(
+            relative_error(session.read(tensor), parameter.detach().numpy())
+            for tensor, parameter in reference.named_parameters()), 1e-9)
+        table.add(f"{name}: logits", relative_error(
+            session.forward(tokens, VOCABULARY), reference_logits(reference, tokens)), 1e-3)
+        session.close()
+
+
 def compare_export(program, folder, reference, what, table):
     """transformers opens what qft writes, and each value is the model's, rounded to bf16."""
     output = pathlib.Path(folder) / "export"
@@ -200,14 +224,14 @@ def main():
     parser.add_argument("--library", type=pathlib.Path, default=ROOT / "build/bin")
     parser.add_argument("--engine", default="cpu")
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--families", nargs="+", default=list(FAMILIES))
+    parser.add_argument("--families", nargs="+", default=[*FAMILIES, *QUANTIZED])
     parser.add_argument("--output", type=pathlib.Path, default=ROOT / "bench/results/families.json")
     arguments = parser.parse_args()
     library = Library(find_built(arguments.library, "libqft.so"))
     table = Table()
     for name in arguments.families:
         try:
-            compare(library, name, arguments, table)
+            (compare_quantized if name in QUANTIZED else compare)(library, name, arguments, table)
         except (RuntimeError, subprocess.CalledProcessError) as error:
             table.fail(name, getattr(error, "stderr", None) or error)
     arguments.output.write_text(json.dumps({

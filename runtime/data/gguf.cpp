@@ -7,6 +7,8 @@
 #include <set>
 #include <utility>
 
+#include "runtime/data/git_lfs.h"
+
 namespace qft {
 namespace {
 
@@ -54,42 +56,33 @@ uint64_t ScalarBytes(GgufType type) {
   return 0;
 }
 
-// ggml's number of the type.
-std::optional<StoredType> TensorType(uint32_t number) {
-  switch (number) {
-    case 0:
-      return StoredType::kF32;
-    case 1:
-      return StoredType::kF16;
-    case 2:
-      return StoredType::kQ4_0;
-    case 3:
-      return StoredType::kQ4_1;
-    case 8:
-      return StoredType::kQ8_0;
-    case 24:
-      return StoredType::kI8;
-    case 26:
-      return StoredType::kI32;
-    case 27:
-      return StoredType::kI64;
-    case 28:
-      return StoredType::kF64;
-    case 30:
-      return StoredType::kBF16;
-    default:
-      return std::nullopt;
-  }
-}
+// ggml's numbers of the types that are read.
+constexpr std::pair<uint32_t, StoredType> kTensorTypes[] = {
+    {0, StoredType::kF32},   {1, StoredType::kF16},   {2, StoredType::kQ4_0},
+    {3, StoredType::kQ4_1},  {6, StoredType::kQ5_0},  {7, StoredType::kQ5_1},
+    {8, StoredType::kQ8_0},  {10, StoredType::kQ2_K}, {11, StoredType::kQ3_K},
+    {12, StoredType::kQ4_K}, {13, StoredType::kQ5_K}, {14, StoredType::kQ6_K},
+    {15, StoredType::kQ8_K}, {24, StoredType::kI8},   {26, StoredType::kI32},
+    {27, StoredType::kI64},  {28, StoredType::kF64},  {30, StoredType::kBF16},
+};
 
-std::string TensorTypeName(uint32_t number) {
-  static constexpr const char* kNames[] = {
-      "F32",     "F16",    "Q4_0",    "Q4_1",  "type 4", "type 5", "Q5_0",  "Q5_1",
-      "Q8_0",    "Q8_1",   "Q2_K",    "Q3_K",  "Q4_K",   "Q5_K",   "Q6_K",  "Q8_K",
-      "IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL", "IQ3_S",  "IQ2_S", "IQ4_XS",
-      "I8",      "I16",    "I32",     "I64",   "F64",    "IQ1_M",  "BF16"};
-  if (number < std::size(kNames)) return kNames[number];
-  return absl::StrCat("type ", number);
+// And of those that are refused by name.
+constexpr std::pair<uint32_t, const char*> kOtherTensorTypes[] = {
+    {9, "Q8_1"},   {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"}, {19, "IQ1_S"}, {20, "IQ4_NL"},
+    {21, "IQ3_S"}, {22, "IQ2_S"},   {23, "IQ4_XS"}, {25, "I16"},     {29, "IQ1_M"}, {34, "TQ1_0"},
+    {35, "TQ2_0"}, {39, "MXFP4"},   {40, "NVFP4"},  {41, "Q1_0"},
+};
+
+StatusOr<StoredType> TensorType(uint32_t number) {
+  for (const auto& [known, type] : kTensorTypes) {
+    if (known == number) return type;
+  }
+  std::string name = absl::StrCat("number ", number);
+  for (const auto& [known, other] : kOtherTensorTypes) {
+    if (known == number) name = other;
+  }
+  return Unsupported("values of type ", name, " can't be read; take the model as F16, BF16, Q8_0 ",
+                     "or a k-quant such as Q4_K_M, or its Hugging Face folder");
 }
 
 // Sequential reading through a small window; every length is checked against what is left.
@@ -238,12 +231,8 @@ StatusOr<StoredTensor> ReadTensorEntry(HeaderReader& reader, const std::string& 
     tensor.info.shape.insert(tensor.info.shape.begin(), static_cast<int64_t>(size));
   }
   QFT_ASSIGN_OR_RETURN(const uint32_t number, reader.Scalar<uint32_t>());
-  const std::optional<StoredType> type = TensorType(number);
-  if (!type.has_value()) {
-    return Unsupported("values of type ", TensorTypeName(number), " are not supported");
-  }
-  tensor.info.type = *type;
-  QFT_ASSIGN_OR_RETURN(tensor.bytes, StoredBytes(*type, tensor.info.shape));
+  QFT_ASSIGN_OR_RETURN(tensor.info.type, TensorType(number));
+  QFT_ASSIGN_OR_RETURN(tensor.bytes, StoredBytes(tensor.info.type, tensor.info.shape));
   QFT_ASSIGN_OR_RETURN(tensor.offset, reader.Scalar<uint64_t>());
   return tensor;
 }
@@ -320,6 +309,7 @@ struct Header {
 
 StatusOr<Header> ReadHeader(const File& file) {
   QFT_ASSIGN_OR_RETURN(const uint64_t file_bytes, file.Size());
+  QFT_RETURN_IF_ERROR(RefuseGitLfsPointer(file, file_bytes));
   HeaderReader reader(file, file_bytes);
   QFT_RETURN_IF_ERROR(ReadPreamble(reader));
   QFT_ASSIGN_OR_RETURN(const uint64_t tensor_count, reader.Count(kMinTensorBytes, "tensors"));

@@ -56,7 +56,8 @@ struct GgufFile {
 };
 
 // Opens `path` and checks the header completely, every tensor's place included. Tensors may be F32,
-// F16, BF16, F64, Q8_0, Q4_0, Q4_1 and plain integers; another type is kUnsupported naming it.
+// F16, BF16, F64, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, Q8_K and plain integers; another type
+// is kUnsupported naming it.
 StatusOr<GgufFile> OpenGguf(FileSystem& fs, const std::string& path);
 
 }  // namespace qft

@@ -16,7 +16,6 @@ namespace {
 using nlohmann::json;
 
 constexpr uint64_t kLengthBytes = 8;
-constexpr uint64_t kMostOfAPointer = 64;  // of Git LFS
 constexpr size_t kMaxDimensions = 8;
 constexpr uint64_t kMaxIndexBytes = 64'000'000;
 constexpr char kMetadataKey[] = "__metadata__";
@@ -128,9 +127,7 @@ StatusOr<Header> ParseHeader(const File& file) {
   QFT_RETURN_IF_ERROR(file.Pread(&header_bytes, kLengthBytes, 0));
   const uint64_t rest = file_bytes - kLengthBytes;
   if (header_bytes > kMaxSafetensorsHeader || header_bytes > rest) {
-    std::string beginning(std::min(file_bytes, kMostOfAPointer), '\0');
-    QFT_RETURN_IF_ERROR(file.Pread(beginning.data(), beginning.size(), 0));
-    QFT_RETURN_IF_ERROR(RefuseGitLfsPointer(beginning));
+    QFT_RETURN_IF_ERROR(RefuseGitLfsPointer(file, file_bytes));
     return Corrupt("a header of ", header_bytes, " bytes in a file of ", file_bytes);
   }
   std::string text(header_bytes, '\0');

@@ -120,7 +120,7 @@ Status StoredTensorSource::ReadRows(std::string_view name, int64_t row_begin, in
   const TensorInfo& info = tensor->info;
   QFT_RETURN_IF_ERROR(CheckRows(info, row_begin, row_count));
   const StoredTypeTraits& traits = Traits(info.type);
-  if (!traits.real) {
+  if (traits.decode == nullptr) {
     return Unsupported("tensor ", info.name, ": values of type ", traits.name,
                        " are no real numbers");
   }

@@ -121,7 +121,7 @@ Status CheckTensor(const TensorSpec& wanted, const std::string& stored_name,
                      ", the configuration asks for [", absl::StrJoin(shape, ", "), "]"));
   }
   const StoredTypeTraits& traits = Traits(stored->type);
-  if (traits.real) return absl::OkStatus();
+  if (traits.decode != nullptr) return absl::OkStatus();
   return Unsupported("tensor ", stored_name, ": weights of type ", traits.name,
                      " are not supported");
 }

@@ -1,4 +1,5 @@
-"""Writes a transformers model as a GGUF file in fp32, as llama.cpp's convert_hf_to_gguf.py does."""
+"""Writes a transformers model as a GGUF file, in fp32 as llama.cpp's convert_hf_to_gguf.py does or with
+random blocks of a quantised type in place of its matrices."""
 
 import math
 
@@ -7,6 +8,30 @@ import numpy as np
 
 ARCHITECTURES = {"llama": gguf.MODEL_ARCH.LLAMA, "mistral": gguf.MODEL_ARCH.LLAMA,
                  "qwen2": gguf.MODEL_ARCH.QWEN2, "qwen3": gguf.MODEL_ARCH.QWEN3}
+
+
+# Where a block of a type holds its fp16 scales and minimum.
+SCALE_BYTES = {"Q8_0": slice(0, 2), "Q4_0": slice(0, 2), "Q4_1": slice(0, 4), "Q5_0": slice(0, 2),
+               "Q5_1": slice(0, 4), "Q2_K": slice(80, 84), "Q3_K": slice(108, 110),
+               "Q4_K": slice(0, 4), "Q5_K": slice(0, 4), "Q6_K": slice(208, 210)}
+
+
+def random_blocks(rng, qtype, rows, cols, make_scales):
+    """[rows, bytes of a row] of random codes; make_scales(count) gives the fp16 bits."""
+    block, size = gguf.GGML_QUANT_SIZES[qtype]
+    data = rng.integers(0, 256, (rows * cols // block, size), dtype=np.uint8)
+    place = data[:, SCALE_BYTES[qtype.name]]
+    place[:] = make_scales(place.size // 2).astype(np.uint16).view(np.uint8).reshape(place.shape)
+    return data.reshape(rows, -1)
+
+
+def random_matrix(rng, qtype, values):
+    """Random blocks that decode to a matrix of the shape and the root mean square of `values`."""
+    def draw(factor):
+        return random_blocks(rng, qtype, *values.shape, lambda count: (
+            rng.uniform(0.5, 1, count) * factor).astype(np.float16).view(np.uint16))
+    unit = np.sqrt(np.square(gguf.dequantize(draw(1), qtype), dtype=np.float64).mean())
+    return draw(np.sqrt(np.square(values, dtype=np.float64).mean()) / unit)
 
 
 def permute(weights, heads):
@@ -48,7 +73,8 @@ def write_rope(writer, rope, head_dim):
         raise ValueError(f"GGUF has no rotary embeddings of type {kind}")
 
 
-def write_gguf_model(model, path):
+def write_gguf_model(model, path, quantized=None):
+    """`quantized`: the name of the type of the random blocks."""
     config = model.config
     architecture = ARCHITECTURES[config.model_type]
     interleaved = architecture == gguf.MODEL_ARCH.LLAMA
@@ -74,6 +100,7 @@ def write_gguf_model(model, path):
     if config.pad_token_id is not None:
         writer.add_pad_token_id(config.pad_token_id)
     names = gguf.get_tensor_name_map(architecture, config.num_hidden_layers)
+    rng = np.random.default_rng(9)
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
@@ -82,8 +109,12 @@ def write_gguf_model(model, path):
             values = permute(values, config.num_attention_heads)
         if interleaved and "k_proj" in name:
             values = permute(values, config.num_key_value_heads)
-        writer.add_tensor(names.get_name(name, try_suffixes=(".weight", ".bias")),
-                          np.ascontiguousarray(values))
+        stored = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if quantized is not None and values.ndim == 2:
+            qtype = gguf.GGMLQuantizationType[quantized]
+            writer.add_tensor(stored, random_matrix(rng, qtype, values), raw_dtype=qtype)
+        else:
+            writer.add_tensor(stored, np.ascontiguousarray(values))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

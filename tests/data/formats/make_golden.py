@@ -1,6 +1,7 @@
 """Makes the golden files beside it with the reference packages (gguf, transformers).
 
-quantized.gguf   one tensor of each supported type, random blocks, and metadata of every type
+quantized.gguf   one tensor of each supported type that gguf decodes (all but Q8_K), random blocks, and
+                 metadata of every type
 quantized.f32    what gguf.dequantize makes of them, tensors in ascending order of name
 tiny/            a two-layer LlamaForCausalLM as transformers saves it, bf16
 tiny-sharded/    the same in several files with an index
@@ -19,10 +20,11 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from gguf_model import write_gguf_model
+from gguf_model import SCALE_BYTES, random_blocks, write_gguf_model
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROWS, COLS = 3, 64
+BELOW_TWO = 0xBFFF  # the bits of finite halves below 2: blocks with such scales are finite
 
 
 def random_halves(rng, count):
@@ -33,13 +35,12 @@ def random_halves(rng, count):
     return bits
 
 
-def random_blocks(rng, qtype, halves):
-    block, size = gguf.GGML_QUANT_SIZES[qtype]
-    count = ROWS * COLS // block
-    data = rng.integers(0, 256, (count, size), dtype=np.uint8)
-    scales = random_halves(rng, count * halves) & 0xBFFF  # below 2: every value is finite
-    data[:, : 2 * halves] = scales.view(np.uint8).reshape(count, 2 * halves)
-    return data.reshape(ROWS, -1)
+def golden_blocks(rng, name):
+    """A tensor of random blocks of the type `name`."""
+    qtype = gguf.GGMLQuantizationType[name]
+    cols = max(COLS, gguf.GGML_QUANT_SIZES[qtype][0])
+    return qtype, random_blocks(rng, qtype, ROWS, cols,
+                                lambda count: random_halves(rng, count) & BELOW_TWO)
 
 
 def make_quantized():
@@ -50,10 +51,9 @@ def make_quantized():
         "a.f32": (types.F32, wide),
         "b.f16": (types.F16, random_halves(rng, ROWS * COLS).view(np.float16).reshape(ROWS, COLS)),
         "c.bf16": (types.BF16, gguf.quantize(wide, types.BF16)),
-        "d.q8_0": (types.Q8_0, random_blocks(rng, types.Q8_0, 1)),
-        "e.q4_0": (types.Q4_0, random_blocks(rng, types.Q4_0, 1)),
-        "f.q4_1": (types.Q4_1, random_blocks(rng, types.Q4_1, 2)),
     }
+    for letter, name in zip("defghijklm", SCALE_BYTES):
+        tensors[f"{letter}.{name.lower()}"] = golden_blocks(rng, name)
     writer = gguf.GGUFWriter(HERE / "quantized.gguf", "test")
     writer.add_uint8("value.uint8", 255)
     writer.add_int8("value.int8", -128)

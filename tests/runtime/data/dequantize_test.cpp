@@ -23,8 +23,8 @@ std::vector<float> Decode(StoredType type, const std::string& bytes, int64_t ele
   return values;
 }
 
-// quantized.gguf holds random blocks of every type, quantized.f32 what the gguf package makes of
-// them.
+// quantized.gguf holds random blocks of every type that the gguf package decodes, quantized.f32
+// what it makes of them.
 TEST(Dequantize, EqualsTheReferenceBitForBit) {
   FileSystem& fs = PosixFileSystem();
   const std::string folder = QFT_TEST_DATA;
@@ -33,7 +33,7 @@ TEST(Dequantize, EqualsTheReferenceBitForBit) {
   const auto golden = ReadWholeFile(fs, JoinPath(folder, "quantized.f32"), kGoldenLimit);
   ASSERT_TRUE(golden.ok()) << golden.status();
   const std::vector<std::string> names = file->tensors->Names();
-  ASSERT_EQ(names.size(), 6u);
+  ASSERT_EQ(names.size(), 13u);
   size_t position = 0;
   for (const std::string& name : names) {
     const TensorInfo& info = *file->tensors->Find(name);
@@ -81,6 +81,17 @@ TEST(Dequantize, OrderOfCodesInABlock) {
   EXPECT_EQ(q4_1[16], -0.5f);
   EXPECT_EQ(q4_1[15], -1.0f);
   EXPECT_EQ(q4_1[31], 0.0f);
+}
+
+// The gguf package does not decode it; ggml multiplies scale and code.
+TEST(Dequantize, Q8_KIsScaleTimesCode) {
+  std::string block = Bytes(0.3f);
+  for (int i = 0; i < 256; ++i) block += Bytes(static_cast<int8_t>(i - 128));
+  block += std::string(32, '\x7f');  // the sums, which must not matter
+  const std::vector<float> values = Decode(StoredType::kQ8_K, block + block, 512);
+  for (int i = 0; i < 512; ++i) {
+    EXPECT_EQ(values[static_cast<size_t>(i)], 0.3f * static_cast<float>(i % 256 - 128)) << i;
+  }
 }
 
 }  // namespace

@@ -187,12 +187,46 @@ TEST_F(Gguf, RefusesBadTensors) {
   EXPECT_EQ(CodeOfTensor({33}, kQ8_0, 0, 64), ErrorCode::kCorrupt);  // no whole block
 }
 
-TEST_F(Gguf, NamesTheTensorAndTypeItCannotRead) {
-  EXPECT_EQ(CodeOfTensor({256}, 12, 0, 256), ErrorCode::kUnsupported);
-  EXPECT_NE(Open(fs_.files["f.gguf"]).status().message().find("tensor t: values of type Q4_K"),
-            absl::string_view::npos);
-  EXPECT_EQ(CodeOfTensor({256}, 4, 0, 256), ErrorCode::kUnsupported);
-  EXPECT_EQ(CodeOfTensor({256}, 0xffffffff, 0, 256), ErrorCode::kUnsupported);
+// Sizes from GGML_QUANT_SIZES of the gguf package.
+TEST_F(Gguf, QuantizedTensorsAreWholeBlocksInsideTheFile) {
+  struct {
+    uint32_t type;
+    uint64_t elements;
+    size_t bytes;
+  } const blocks[] = {{2, 32, 18},    {3, 32, 20},    {6, 32, 22},    {7, 32, 24},
+                      {8, 32, 34},    {10, 256, 84},  {11, 256, 110}, {12, 256, 144},
+                      {13, 256, 176}, {14, 256, 210}, {15, 256, 292}};
+  for (const auto& [type, elements, bytes] : blocks) {
+    EXPECT_EQ(CodeOfTensor({2 * elements, 3}, type, 0, 6 * bytes), ErrorCode::kOk) << type;
+    EXPECT_EQ(CodeOfTensor({2 * elements, 3}, type, 0, 6 * bytes - 1), ErrorCode::kCorrupt) << type;
+    EXPECT_EQ(CodeOfTensor({elements - 1}, type, 0, bytes), ErrorCode::kCorrupt) << type;
+    EXPECT_EQ(CodeOfTensor({elements / 2, 2}, type, 0, bytes), ErrorCode::kCorrupt) << type;
+    EXPECT_EQ(CodeOfTensor({kHuge, 2}, type, 0, bytes), ErrorCode::kCorrupt) << type;
+  }
+}
+
+TEST_F(Gguf, NamesTheTensorAndTypeItCannotReadAndWhatToTake) {
+  struct {
+    uint32_t type;
+    const char* name;
+  } const refused[] = {{9, "Q8_1"},   {16, "IQ2_XXS"}, {20, "IQ4_NL"},  {23, "IQ4_XS"},
+                       {34, "TQ1_0"}, {35, "TQ2_0"},   {4, "number 4"}, {~0u, "number 4294967295"}};
+  for (const auto& [type, name] : refused) {
+    EXPECT_EQ(CodeOfTensor({256}, type, 0, 256), ErrorCode::kUnsupported) << name;
+    const std::string message(Open(fs_.files["f.gguf"]).status().message());
+    EXPECT_NE(message.find(absl::StrCat("tensor t: values of type ", name, " ")), std::string::npos)
+        << message;
+    EXPECT_NE(message.find("take the model as F16, BF16, Q8_0 or a k-quant"), std::string::npos)
+        << message;
+  }
+}
+
+TEST_F(Gguf, KnowsAPointerOfGitLfs) {
+  const Status status =
+      Open("version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 9\n").status();
+  EXPECT_EQ(GetErrorInfo(status).code, ErrorCode::kBadData);
+  EXPECT_NE(status.message().find("f.gguf: a pointer of Git LFS"), absl::string_view::npos)
+      << status;
 }
 
 TEST_F(Gguf, RefusesOverlapsAndDuplicates) {

@@ -120,7 +120,7 @@ void ExpectTheThree(const Problem& problem) {
 // memory holds of a row.
 TEST(EncodeAndUpdate, IsTheThreeOps) {
   const int64_t shapes[][2] = {{1, 1},    {3, 18},   {300, 128}, {7, 129},
-                               {3, 2064}, {2, 4400}, {2, 40000}};
+                               {3, 2064}, {2, 4400}, {2, 21000}};
   for (const auto& [rows, cols] : shapes) {
     for (const bool fine : {false, true}) {
       for (const bool critical : {false, true}) {

@@ -53,12 +53,14 @@ run_speed() {
   done <<'EOF'
 fused_4x2048 --model llama-2-7b --batch 4 --steps 4 --gradients fused
 fused_4x2048_42G --model llama-2-7b --batch 4 --steps 4 --gradients fused --device-memory-limit 42G
-fused_4x2048_42G_no_plane --model llama-2-7b --batch 4 --steps 4 --gradients fused --device-memory-limit 42G --set residual_bits=0
+fused_5x2048_42G_no_plane --model llama-2-7b --batch 5 --steps 4 --gradients fused --device-memory-limit 42G --set residual_bits=0
 fused_3x2048_30G --model llama-2-7b --batch 3 --steps 4 --gradients fused --device-memory-limit 30G
 fused_3x2048_30G_no_plane --model llama-2-7b --batch 3 --steps 4 --gradients fused --device-memory-limit 30G --set residual_bits=0
+fused_3x2048_30G_32_features --model llama-2-7b --batch 3 --steps 4 --gradients fused --device-memory-limit 30G --set critical_features=32
 fused_1x2048_17G_no_plane --model llama-2-7b --batch 1 --steps 4 --gradients fused --device-memory-limit 17G --set residual_bits=0
 stack_65536_30G_no_plane --model llama-2-7b --batch 2 --micro-batches 16 --steps 1 --gradients stack --device-memory-limit 30G --set residual_bits=0 --set accumulation=horizontal
 13b_stack_48G_no_plane --model llama-2-13b --batch 1 --steps 2 --gradients stack --device-memory-limit 48G --set residual_bits=0
+qwen_3x2048_42G --model qwen2.5-7b --batch 3 --steps 4 --gradients fused --device-memory-limit 42G
 EOF
 }
 

@@ -62,8 +62,10 @@ QFT_API qft_status qft_tokenizer_get_end(const qft_tokenizer* tokenizer, int32_t
  *   prompt-completion  {"prompt", "completion"}: the completion is learnt
  *   alpaca             {"instruction", "input" (may be missing), "output"}: the output is learnt,
  *                      after Alpaca's standard prompt
- *   messages           {"messages": [{"role", "content", "reasoning_content" (may be missing)}]}
- *   sharegpt           {"conversations": [{"from", "value"}]}
+ *   messages           {"messages": [{"role", "content", "reasoning_content", "weight", "train"}]}
+ *   sharegpt           {"conversations": [{"from", "value", "weight", "train"}]}
+ * reasoning_content, weight and train may be missing; with weight 0 or train false what the assistant
+ * says is not learnt. "system" may stand beside the list of either.
  * The tokens of a document are the tokenizer's prefix (unless the prompt begins with it), those of its
  * text, or of prompt and completion each for itself, and the end token, which is learnt. Special
  * tokens written in the prompt of prompt-completion are recognised; in other texts they are plain
@@ -138,7 +140,8 @@ typedef struct qft_dataset_info {
 } qft_dataset_info;
 
 /* Errors: FILE_NOT_FOUND, BAD_DATA (file, line and what is wrong with it; empty data), OUT_OF_RANGE,
- * UNSUPPORTED (no chat template of that name, an unknown one, or none; tools in a conversation).
+ * UNSUPPORTED (no chat template of that name, an unknown one, or none; tools in a conversation,
+ * chat_template_kwargs; "system" or "history" of an Alpaca record; weight or train of another role).
  * Thread: any. Blocks: while all is tokenised. Since: 0.1. */
 QFT_API qft_status qft_dataset_open(const char* path, size_t path_length,
                                     const qft_tokenizer* tokenizer,
@@ -186,7 +189,7 @@ QFT_API qft_status qft_dataset_get_epoch(const qft_dataset* dataset, double* epo
 QFT_API qft_status qft_dataset_get_cursor(const qft_dataset* dataset, void* buffer, size_t capacity,
                                           size_t* needed, qft_error** error);
 /* Goes to a position. Errors: BAD_DATA (not a cursor), STATE (a cursor of other data or options).
- * Thread: one. Blocks: no. Since: 0.1. */
+ * Thread: one. Blocks: for the work, and while a batch is being made. Since: 0.1. */
 QFT_API qft_status qft_dataset_set_cursor(qft_dataset* dataset, const void* cursor, size_t length,
                                           qft_error** error);
 

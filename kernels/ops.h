@@ -76,11 +76,10 @@ struct Operand {
 };
 
 // A matrix [rows, cols] that forward keeps for backward, which no matmul reads.
-//   kI8   codes to nearest (ties to even), and one fp32 scale per block of kKeptBlock along the
-//   row,
-//         KeptBlocks(cols) of them a row: the least power of two by which all codes are within
-//         +-127. Blocks of values below 2^-120, and of zeros, have scale 0, those that hold a NaN
-//         or an infinity scale NaN; their codes are 0
+//   kI8   codes to nearest (ties to even) and one fp32 scale per block of kKeptBlock along the
+//         row, KeptBlocks(cols) a row: the least power of two by which all codes are within +-127.
+//         Blocks of values below 2^-120, and of zeros, have scale 0; those that hold a NaN or an
+//         infinity scale NaN. The codes of both are 0.
 //   kF32  values
 struct KeptMatrix {
   void* data = nullptr;
@@ -149,12 +148,12 @@ struct StepState {
   float learning_rate = 0;
   float gradient_scale = 1;        // multiplies every gradient before clipping (1 / loss weights)
   float clip_factor = 1;           // multiplies every gradient in the update
-  int32_t skip_update = 0;         // non-zero: LionUpdate leaves everything as it is
+  int32_t skip_update = 0;         // non-zero: weights and momentum stay as they are
   double gradient_square_sum = 0;  // of scaled gradients, unclipped
   double loss_sum = 0;             // sum over tokens of weight * -log p(target)
   double loss_weight = 0;          // sum over tokens of weight
-  int64_t codes_changed = 0;       // weight codes that LionUpdate changed
-  int64_t codes_saturated = 0;     // weight codes at +-127 after LionUpdate
+  int64_t codes_changed = 0;       // weight codes that updates changed
+  int64_t codes_saturated = 0;     // weight codes at +-127 after an update
   int64_t rows_grown = 0;          // rows whose grid grew
   int64_t updates_lost = 0;        // updates other than 0 that rounding to nearest made 0
   // Sum over weights of the squared difference between rounded and unrounded update, in
@@ -387,7 +386,8 @@ class Engine {
   // --- gradients and update ---------------------------------------------------------------------
   // values [rows, cols] -> out. kI8: absmax/127 per row, 16-bit stochastic or nearest,
   // row_offset of `random` is the row of values' first row; critical features are moved out of
-  // `values`, which are zero there afterwards. kF32: a copy. Exact.
+  // `values`, which are zero there afterwards; each row's square sum is left in out.square_sums
+  // (fp64; that of critical features in the engine's order). kF32: a copy. Exact but for that.
   virtual void EncodeGradient(const Matrix& values, Rounding rounding, const RandomStream& random,
                               const StepState* step, const Gradient& out) = 0;
   // values += decoded gradient. Exact.
@@ -409,8 +409,10 @@ class Engine {
   virtual void LionUpdate(const LionOptions& options, const Weight& w, const Momentum& m,
                           const Gradient& gradient, StepState* step) = 0;
   // EncodeGradient (stochastic), AddSquareSum and LionUpdate with the gradient `values`
-  // [w.rows, w.cols]: the same bits, but the encoded gradient need not reach memory. w kF32: the
-  // values as they are (fp32). What `values` hold afterwards is undefined.
+  // [w.rows, w.cols]: the same bits, but the encoded gradient need not reach memory. The factors
+  // are those that stand in `step` before, as this gradient's norm comes too late for them. With
+  // skip_update the norm alone is added. w kF32: the values as they are (fp32). What `values` hold
+  // afterwards is undefined.
   virtual void EncodeAndUpdate(const Matrix& values, const RandomStream& random,
                                const LionOptions& options, const Weight& w, const Momentum& m,
                                StepState* step) = 0;

@@ -34,7 +34,7 @@ void SwigluRow(const float* gate, const float* up, int64_t cols, float* y) {
 }
 
 // One row of swiglu's backward pass, in fp32. dgate may be dy.
-struct GradientRow {
+struct SwigluRows {
   const float* gate;
   const float* up;
   const float* dy;
@@ -52,7 +52,7 @@ QFT_INLINE void SwigluGradient(Float16 gate, Float16 up, Float16 dy, Float16* dg
   *dgate = dy * up * (sigmoid.open * Fma(gate, sigmoid.closed, Broadcast(1.0f)));
 }
 
-void SwigluGradientRow(const GradientRow& row, int64_t cols) {
+void SwigluGradientRow(const SwigluRows& row, int64_t cols) {
   Float16 dgate, dup, y;
   int64_t c = 0;
   for (; c + kLanes <= cols; c += kLanes) {
@@ -147,12 +147,12 @@ void CpuEngine::SwigluBackward(const SwigluInputs& kept, const Matrix& dy, const
         return static_cast<float*>(matrix.data) + t * cols;
       };
       const bool codes = y.dtype == DType::kI8;
-      const GradientRow row{KeptRow(kept.gate, t, rows),
-                            KeptRow(kept.up, t, rows + cols),
-                            at(dy),
-                            at(dgate),
-                            at(dup),
-                            codes ? rows + 2 * cols : at(y)};
+      const SwigluRows row{KeptRow(kept.gate, t, rows),
+                           KeptRow(kept.up, t, rows + cols),
+                           at(dy),
+                           at(dgate),
+                           at(dup),
+                           codes ? rows + 2 * cols : at(y)};
       SwigluGradientRow(row, cols);
       if (codes) QuantizeOnItsScale(row.y, t, y);
     }

@@ -368,9 +368,4 @@ __device__ inline int RoundStochastic32(float x, uint32_t random) {
   return x < 0.0f ? -rounded : rounded;
 }
 
-// The block of eight numbers of 16 bits for columns c .. c + 8 (c a multiple of 8) of a row.
-__device__ inline uint64_t RandomBlock16(int64_t row, int64_t cols, int64_t c) {
-  return static_cast<uint64_t>(row * CeilDivide(cols, 8) + c / 8);
-}
-
 }  // namespace qft::cuda

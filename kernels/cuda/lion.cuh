@@ -1,6 +1,6 @@
 // A step of Lion on codes: the numbers of a step and of a row that both ways of updating a row
 // share. Every product and sum is one fp32 operation, rounded by itself, in the order of
-// kernels/cpu/lion_update.cpp, so that both engines have the same bits.
+// kernels/cpu/lion_row.h, so that both engines have the same bits.
 #pragma once
 
 #include "kernels/cuda/weight_row.cuh"

@@ -77,6 +77,8 @@ __global__ void __launch_bounds__(kLionThreads, kLionBlocks)
     LionSteadyKernel(LionOptions options, LionKeys keys, LionProblem p,
                      const __grid_constant__ Source source, StepState* step) {
   extern __shared__ uint4 old_codes[];
+  // With the buffers of the reductions, 416 bytes, within the 3 KB beside kMostShared.
+  static_assert(sizeof(LionCounts) * kLionThreads + 416 <= 3072);
   __shared__ LionCounts counts[kLionThreads];  // updating a row takes all registers
   if (step->skip_update != 0) return;
   counts[threadIdx.x] = {};

@@ -4,7 +4,6 @@
 namespace qft::cuda {
 namespace {
 
-// Of a block's columns: their largest so far.
 // What a block sees of both operands: `fold` of the columns for the rows' codes, `row_fold` of the
 // rows for the columns' largest.
 struct Folds {

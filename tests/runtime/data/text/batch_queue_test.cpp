@@ -6,6 +6,7 @@
 #include <chrono>
 #include <new>
 #include <stdexcept>
+#include <thread>
 
 namespace qft {
 namespace {

@@ -189,7 +189,7 @@ QFT_API qft_status qft_dataset_get_epoch(const qft_dataset* dataset, double* epo
 QFT_API qft_status qft_dataset_get_cursor(const qft_dataset* dataset, void* buffer, size_t capacity,
                                           size_t* needed, qft_error** error);
 /* Goes to a position. Errors: BAD_DATA (not a cursor), STATE (a cursor of other data or options).
- * Thread: one. Blocks: for the work, and while a batch is being made. Since: 0.1. */
+ * Thread: one. Blocks: while a batch is being made. Since: 0.1. */
 QFT_API qft_status qft_dataset_set_cursor(qft_dataset* dataset, const void* cursor, size_t length,
                                           qft_error** error);
 

@@ -41,11 +41,10 @@ __device__ inline void StoreKept8(const KeptMatrix& out, int64_t row, int64_t c,
   if (c >= out.cols) return;
   const KeptScale scale = MakeKeptScale(largest);
   if (c % kKeptBlock == 0) out.scales[row * KeptBlocks(out.cols) + c / kKeptBlock] = scale.scale;
-  // In a number beside 1.5 * 2^23 the low bits are the nearest integer: conversions are slow.
   uint32_t bits[kVector];
 #pragma unroll
   for (int j = 0; j < kVector; ++j) {
-    bits[j] = __float_as_uint(__fmaf_rn(v[j], scale.inverse, 12582912.0f));
+    bits[j] = __float_as_uint(__fmaf_rn(v[j], scale.inverse, kIntegerFloat));
   }
   const uint2 codes = scale.zero ? make_uint2(0, 0) : LowBytes(bits);
   StoreCodes8<kWhole>(static_cast<int8_t*>(out.data) + begin, c, out.cols, codes);

@@ -53,8 +53,7 @@ __device__ void StoreAgain8(const Operand& y, int64_t row, int64_t c, uint32_t m
   uint32_t bits[kVector];
 #pragma unroll
   for (int j = 0; j < kVector; ++j) {
-    // As in StoreKept8.
-    bits[j] = __float_as_uint(fmaxf(fminf(v[j] * inverse, 127.0f), -127.0f) + 12582912.0f);
+    bits[j] = __float_as_uint(fmaxf(fminf(v[j] * inverse, 127.0f), -127.0f) + kIntegerFloat);
   }
   if (mask != 0) {
 #pragma unroll

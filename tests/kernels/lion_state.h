@@ -187,6 +187,17 @@ class EngineState {
   const EngineStep step_;
 };
 
+// What updates counted. rounding_square_sum is summed in fp32 along a row.
+inline void ExpectSameCounts(const StepState& got, const StepState& expected) {
+  EXPECT_EQ(got.codes_changed, expected.codes_changed);
+  EXPECT_EQ(got.codes_saturated, expected.codes_saturated);
+  EXPECT_EQ(got.rows_grown, expected.rows_grown);
+  EXPECT_EQ(got.updates_lost, expected.updates_lost);
+  EXPECT_NEAR(static_cast<double>(got.rounding_square_sum),
+              static_cast<double>(expected.rounding_square_sum),
+              1e-5 * static_cast<double>(expected.rounding_square_sum) + 64);
+}
+
 inline Outputs OutputsOf(const State& s) {
   Outputs outputs;
   outputs.AddValues(s.codes);

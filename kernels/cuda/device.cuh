@@ -140,16 +140,19 @@ __device__ inline void Store8(float* row, int64_t c, int64_t cols, const float (
     if (c + i < cols) p[i] = v[i];
   }
 }
+__device__ inline uint4 PackBFloat16(const float (&v)[kVector]) {
+  uint32_t w[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(v[2 * i], v[2 * i + 1]);
+    w[i] = reinterpret_cast<const uint32_t&>(pair);
+  }
+  return make_uint4(w[0], w[1], w[2], w[3]);
+}
 __device__ inline void Store8(BFloat16* row, int64_t c, int64_t cols, const float (&v)[kVector]) {
   BFloat16* p = row + c;
   if (c + kVector <= cols && Aligned8(p)) {
-    uint32_t w[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const __nv_bfloat162 pair = __floats2bfloat162_rn(v[2 * i], v[2 * i + 1]);
-      w[i] = reinterpret_cast<const uint32_t&>(pair);
-    }
-    *reinterpret_cast<uint4*>(p) = make_uint4(w[0], w[1], w[2], w[3]);
+    *reinterpret_cast<uint4*>(p) = PackBFloat16(v);
     return;
   }
 #pragma unroll
@@ -172,6 +175,17 @@ __device__ inline void Store8(int8_t* row, int64_t c, int64_t cols, const int (&
 #pragma unroll
   for (int i = 0; i < kVector; ++i) {
     if (c + i < cols) p[i] = static_cast<int8_t>(v[i]);
+  }
+}
+
+// Store8; kWhole promises WholeVectors of the matrix. The compiler may cut an assignment of four
+// words to pieces, but not this store.
+template <bool kWhole, typename T>
+__device__ inline void StoreVector8(T* row, int64_t c, int64_t cols, const float (&v)[kVector]) {
+  if constexpr (kWhole && std::is_same_v<T, BFloat16>) {
+    __stcs(reinterpret_cast<uint4*>(row + c), PackBFloat16(v));
+  } else {
+    Store8(row, c, cols, v);
   }
 }
 

@@ -59,29 +59,29 @@ __device__ inline void CodesToFloats4(uint32_t codes, float* v) {
   }
 }
 
-// Columns c .. c + 8 of a row, c below cols. kWhole promises WholeVectors.
-template <bool kWhole>
+// Columns c .. c + 8 of a row of codes (K = int8_t) or values (float), c below cols. kWhole
+// promises WholeVectors.
+template <typename K, bool kWhole>
 __device__ inline void LoadKept8(const KeptMatrix& kept, int64_t row, int64_t c,
                                  float (&v)[kVector]) {
-  const int64_t begin = row * kept.cols;
-  if (kept.dtype == DType::kF32) {
-    LoadVector8<kWhole>(static_cast<const float*>(kept.data) + begin, c, kept.cols, v);
-    return;
-  }
-  const int8_t* codes = static_cast<const int8_t*>(kept.data) + begin;
-  const float scale = kept.scales[row * KeptBlocks(kept.cols) + c / kKeptBlock];
-  if constexpr (kWhole) {
-    const uint2 words = *reinterpret_cast<const uint2*>(codes + c);
-    CodesToFloats4(words.x, v);
-    CodesToFloats4(words.y, v + 4);
+  const K* data = static_cast<const K*>(kept.data) + row * kept.cols;
+  if constexpr (std::is_same_v<K, float>) {
+    LoadVector8<kWhole>(data, c, kept.cols, v);
   } else {
-    int integers[kVector];
-    Load8(codes, c, kept.cols, integers);
+    const float scale = kept.scales[row * KeptBlocks(kept.cols) + c / kKeptBlock];
+    if constexpr (kWhole) {
+      const uint2 words = *reinterpret_cast<const uint2*>(data + c);
+      CodesToFloats4(words.x, v);
+      CodesToFloats4(words.y, v + 4);
+    } else {
+      int integers[kVector];
+      Load8(data, c, kept.cols, integers);
 #pragma unroll
-    for (int j = 0; j < kVector; ++j) v[j] = static_cast<float>(integers[j]);
+      for (int j = 0; j < kVector; ++j) v[j] = static_cast<float>(integers[j]);
+    }
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) v[j] *= scale;
   }
-#pragma unroll
-  for (int j = 0; j < kVector; ++j) v[j] *= scale;
 }
 
 // Whether each eight elements of each row, if there are any, can be moved as vectors.

@@ -82,9 +82,9 @@ struct RowLayout {
   }
 };
 
-// A row that is on its way while another is worked on. fp32 has no registers for that: it comes
-// when it is taken.
-template <typename Layout, typename T>
+// A row that is on its way while another is worked on. Where there are no registers for that, in
+// fp32 and for more than kMost vectors a thread, it comes when it is taken.
+template <typename Layout, typename T, int kMost = 3>
 class RowAhead {
  public:
   __device__ void Load(const T* row, int64_t cols) {
@@ -113,7 +113,7 @@ class RowAhead {
 
  private:
   static constexpr bool kAhead =
-      Layout::kWhole && Layout::kVectors <= 3 && std::is_same_v<T, BFloat16>;
+      Layout::kWhole && Layout::kVectors <= kMost && std::is_same_v<T, BFloat16>;
 
   const T* row_ = nullptr;
   int64_t cols_ = 0;

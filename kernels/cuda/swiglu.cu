@@ -25,7 +25,7 @@ __global__ void __launch_bounds__(Layout::kThreads, Layout::kBlocks)
   const OperandRows<Layout> writer(y);
   int turn = 0;
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x, ++turn) {
-    RowAhead<Layout, T> gates, ups;
+    RowAhead<Layout, T, 4> gates, ups;
     gates.Load(gate + row * y.cols, y.cols);
     ups.Load(up + row * y.cols, y.cols);
     typename Layout::Values v;
@@ -45,11 +45,11 @@ __global__ void __launch_bounds__(Layout::kThreads, Layout::kBlocks)
 
 // Columns c .. c + 8 of y's data, kF32, or kI8 on the row's scale, critical columns by `mask`.
 template <bool kWhole>
-__device__ void StoreAgain8(const Operand& y, int64_t row, int64_t c, uint32_t mask,
+__device__ void StoreAgain8(const Operand& y, int64_t row, int64_t c, uint32_t mask, float scale,
                             const float (&v)[kVector]) {
   const int64_t begin = row * y.cols;
   if (y.dtype == DType::kF32) return Store8(static_cast<float*>(y.data) + begin, c, y.cols, v);
-  const float inverse = __frcp_rn(y.scales[row]);
+  const float inverse = __frcp_rn(scale);
   uint32_t bits[kVector];
 #pragma unroll
   for (int j = 0; j < kVector; ++j) {
@@ -64,8 +64,9 @@ __device__ void StoreAgain8(const Operand& y, int64_t row, int64_t c, uint32_t m
                       usable ? LowBytes(bits) : make_uint2(0, 0));
 }
 
-// Eight columns a thread; blocks go down the rows. dgate may be dy.
-template <typename T, bool kWhole>
+// Eight columns a thread; blocks go down the rows. dgate may be dy. K: int8_t or float, what is
+// kept; a branch on it would keep each load waiting for the one before.
+template <typename T, typename K, bool kWhole>
 __global__ void __launch_bounds__(kRowThreads)
     SwigluBackwardKernel(const __grid_constant__ SwigluInputs kept, const T* dy, T* dgate, T* dup,
                          int64_t rows, const __grid_constant__ Operand y) {
@@ -76,8 +77,9 @@ __global__ void __launch_bounds__(kRowThreads)
   const uint32_t mask = CriticalMask(columns, c);
   for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
     float g[kVector], u[kVector], d[kVector], du[kVector];
-    LoadKept8<kWhole>(kept.gate, row, c, g);
-    LoadKept8<kWhole>(kept.up, row, c, u);
+    const float scale = y.dtype == DType::kI8 ? y.scales[row] : 1.0f;
+    LoadKept8<K, kWhole>(kept.gate, row, c, g);
+    LoadKept8<K, kWhole>(kept.up, row, c, u);
     LoadVector8<kWhole>(dy + row * y.cols, c, y.cols, d);
 #pragma unroll
     for (int j = 0; j < kVector; ++j) {
@@ -87,9 +89,9 @@ __global__ void __launch_bounds__(kRowThreads)
       u[j] = silu * u[j];
       du[j] = d[j] * silu;
     }
-    Store8(dgate + row * y.cols, c, y.cols, g);
-    Store8(dup + row * y.cols, c, y.cols, du);
-    StoreAgain8<kWhole>(y, row, c, mask, u);
+    StoreVector8<kWhole>(dgate + row * y.cols, c, y.cols, g);
+    StoreVector8<kWhole>(dup + row * y.cols, c, y.cols, du);
+    StoreAgain8<kWhole>(y, row, c, mask, scale, u);
   }
 }
 
@@ -127,9 +129,12 @@ void CudaEngine::SwigluBackward(const SwigluInputs& kept, const Matrix& dy, cons
     const bool whole = WholeVectors(data, dy.cols) && WholeVectors(dgate_data, dy.cols) &&
                        WholeVectors(dup_data, dy.cols) && WholeVectors(kept.gate) &&
                        WholeVectors(kept.up) && WholeVectors(y);
-    WithFlag(whole, [&](auto flag) {
-      SwigluBackwardKernel<T, decltype(flag)::value>
-          <<<grid, kRowThreads, 0, stream_>>>(kept, data, dgate_data, dup_data, dy.rows, y);
+    WithFlag(whole, [&](auto is_whole) {
+      WithFlag(kept.gate.dtype == DType::kI8, [&](auto has_codes) {
+        using K = std::conditional_t<decltype(has_codes)::value, int8_t, float>;
+        SwigluBackwardKernel<T, K, decltype(is_whole)::value>
+            <<<grid, kRowThreads, 0, stream_>>>(kept, data, dgate_data, dup_data, dy.rows, y);
+      });
     });
   });
   CheckLaunch("swiglu backward");

@@ -386,10 +386,11 @@ class Engine {
   // --- gradients and update ---------------------------------------------------------------------
   // values [rows, cols] -> out. kI8: absmax/127 per row, 16-bit stochastic or nearest,
   // row_offset of `random` is the row of values' first row; critical features are moved out of
-  // `values`, which are zero there afterwards; each row's square sum is left in out.square_sums
+  // `values`, which are undefined afterwards; each row's square sum is left in out.square_sums
   // (fp64; that of critical features in the engine's order). kF32: a copy. Exact but for that.
+  // add: what `out` decodes to is added to the values first, as AccumulateGradient does.
   virtual void EncodeGradient(const Matrix& values, Rounding rounding, const RandomStream& random,
-                              const StepState* step, const Gradient& out) = 0;
+                              const StepState* step, bool add, const Gradient& out) = 0;
   // values += decoded gradient. Exact.
   virtual void AccumulateGradient(const Gradient& gradient, float* values) = 0;
   // step->gradient_square_sum += gradient_scale^2 * sum of squares of what stands on the stack

@@ -79,7 +79,7 @@ std::vector<std::vector<int>> AccumulatorUnits(const Plan& plan) {
 // matrices are as precise in the engine's activation type as their codes can tell.
 DType AccumulatorType(const Plan& plan, int tensor) {
   const LlamaTensors& tensors = plan.model->tensors();
-  const bool single = plan.micro_batches == 1 && tensors.table[tensor].dimensions == 2;
+  const bool single = plan.slots() == 1 && tensors.table[tensor].dimensions == 2;
   const bool block = tensor != tensors.embedding && tensor != tensors.head;
   return single && block && plan.int8_states ? plan.activation_type : DType::kF32;
 }

@@ -104,11 +104,7 @@ void StepRunner::PushRows(int tensor, int64_t row_begin, int64_t rows) {
   const bool whole = !llama_.tensors->tied() || tensor != llama_.tensors->head;
   const int64_t rounding = 2 * contribution_;
   if (session_.plan_.fused && whole) return UpdateRows(tensor, rounding, row_begin, rows);
-  if (contribution_ > 0) {
-    llama_.engine->AccumulateGradient(GradientRows(EntryFor(tensor).gradient, row_begin, rows),
-                                      static_cast<float*>(For(tensor).data));
-  }
-  EncodeRows(tensor, rounding, row_begin, rows);
+  EncodeRows(tensor, rounding, contribution_ > 0, row_begin, rows);
 }
 
 // The embedding's accumulator starts from what stands on the stack: the head's contribution where
@@ -129,12 +125,13 @@ void StepRunner::PushEmbeddingChunk(int chunk) {
   const int64_t rounding = 2 * contribution_ + 1;
   const int64_t begin = chunk * kVocabularyChunk;
   if (session_.plan_.fused) return UpdateRows(tensor, rounding, begin, ChunkRows(chunk));
-  EncodeRows(tensor, rounding, begin, ChunkRows(chunk));
+  EncodeRows(tensor, rounding, false, begin, ChunkRows(chunk));
 }
 
-void StepRunner::EncodeRows(int tensor, int64_t rounding, int64_t row_begin, int64_t rows) {
+void StepRunner::EncodeRows(int tensor, int64_t rounding, bool add, int64_t row_begin,
+                            int64_t rows) {
   llama_.engine->EncodeGradient(FirstRows(For(tensor), rows), Rounding::kStochastic,
-                                RandomFor(tensor, rounding, row_begin), step_,
+                                RandomFor(tensor, rounding, row_begin), step_, add,
                                 GradientRows(EntryFor(tensor).gradient, row_begin, rows));
 }
 

@@ -31,7 +31,7 @@ class StepRunner final : public GradientAccumulators {
   void PushRows(int tensor, int64_t row_begin, int64_t rows);
   void BeginEmbeddingChunk(int chunk);
   void PushEmbeddingChunk(int chunk);
-  void EncodeRows(int tensor, int64_t rounding, int64_t row_begin, int64_t rows);
+  void EncodeRows(int tensor, int64_t rounding, bool add, int64_t row_begin, int64_t rows);
   void UpdateRows(int tensor, int64_t rounding, int64_t row_begin, int64_t rows);
   RandomStream RandomFor(int tensor, int64_t rounding, int64_t row_begin) const;
   int64_t ChunkRows(int chunk) const;

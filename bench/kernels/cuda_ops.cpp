@@ -209,14 +209,15 @@ void Gradients(Engine& engine, Bench& bench, int64_t rows, int64_t cols) {
       bench.Memory<double>(rows, 0)};
   auto* state = bench.Memory<StepState>(1, 0);
   const auto count = static_cast<double>(rows * cols);
-  PrintRate("encode gradient", bench.Seconds([&] {
-    engine.EncodeGradient({values, DType::kF32, rows, cols}, Rounding::kStochastic, {}, state, g);
-  }),
-            5 * count, "GB/s");
-  PrintRate("encode gradient, bf16", bench.Seconds([&] {
-    engine.EncodeGradient({values, DType::kBF16, rows, cols}, Rounding::kStochastic, {}, state, g);
-  }),
-            3 * count, "GB/s");
+  const auto encode = [&](const char* name, DType dtype, bool add, double bytes) {
+    PrintRate(name, bench.Seconds([&] {
+      engine.EncodeGradient({values, dtype, rows, cols}, Rounding::kStochastic, {}, state, add, g);
+    }),
+              bytes * count, "GB/s");
+  };
+  encode("encode gradient", DType::kF32, false, 5);
+  encode("encode gradient, bf16", DType::kBF16, false, 3);
+  encode("encode gradient, bf16, adding", DType::kBF16, true, 4);
   PrintRate("accumulate gradient", bench.Seconds([&] { engine.AccumulateGradient(g, values); }),
             9 * count, "GB/s");
 }

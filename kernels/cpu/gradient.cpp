@@ -8,7 +8,17 @@ namespace qft::QFT_ISA {
 
 namespace {
 
-void AddCritical(const CriticalFeatures& critical, int64_t r, float* values) {
+// values [cols] += row r of a gradient.
+void AddRow(const Gradient& gradient, int64_t r, float* values) {
+  const int64_t offset = r * gradient.cols;
+  if (gradient.dtype == DType::kF32) {
+    const float* source = static_cast<const float*>(gradient.data) + offset;
+    for (int64_t c = 0; c < gradient.cols; ++c) values[c] += source[c];
+    return;
+  }
+  AddDecodedRow(static_cast<const int8_t*>(gradient.data) + offset, gradient.grid[r], gradient.cols,
+                values);
+  const CriticalFeatures& critical = gradient.critical;
   for (int32_t i = 0; i < critical.count; ++i) {
     values[critical.columns[i]] += critical.values[r * critical.count + i];
   }
@@ -17,7 +27,7 @@ void AddCritical(const CriticalFeatures& critical, int64_t r, float* values) {
 }  // namespace
 
 void CpuEngine::EncodeGradient(const Matrix& matrix, Rounding rounding, const RandomStream& random,
-                               const StepState* step, const Gradient& out) {
+                               const StepState* step, bool add, const Gradient& out) {
   if (!SupportsDType(matrix.dtype) || !SupportsDType(out.dtype)) return;
   auto* values = static_cast<float*>(matrix.data);
   const RandomKeys keys = MakeRandomKeys(random.key, step != nullptr ? step->step : 0);
@@ -25,6 +35,7 @@ void CpuEngine::EncodeGradient(const Matrix& matrix, Rounding rounding, const Ra
   pool_.ParallelFor(tasks.count, [&](int64_t task, int) {
     for (int64_t r = tasks.Begin(task); r < tasks.End(task); ++r) {
       const int64_t offset = r * out.cols;
+      if (add) AddRow(out, r, values + offset);
       if (out.dtype == DType::kI8) {
         out.square_sums[r] =
             EncodeGradientRow(out.critical, out.cols, rounding, keys, random.row_offset + r,
@@ -43,16 +54,7 @@ void CpuEngine::AccumulateGradient(const Gradient& gradient, float* values) {
   const RowTasks tasks(gradient.rows, gradient.cols);
   pool_.ParallelFor(tasks.count, [&](int64_t task, int) {
     for (int64_t r = tasks.Begin(task); r < tasks.End(task); ++r) {
-      const int64_t offset = r * gradient.cols;
-      float* row = values + offset;
-      if (gradient.dtype == DType::kI8) {
-        AddDecodedRow(static_cast<const int8_t*>(gradient.data) + offset, gradient.grid[r],
-                      gradient.cols, row);
-        AddCritical(gradient.critical, r, row);
-      } else {
-        const float* source = static_cast<const float*>(gradient.data) + offset;
-        for (int64_t c = 0; c < gradient.cols; ++c) row[c] += source[c];
-      }
+      AddRow(gradient, r, values + r * gradient.cols);
     }
   });
 }

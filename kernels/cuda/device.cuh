@@ -90,19 +90,24 @@ __device__ inline void Load8(const BFloat16* row, int64_t c, int64_t cols, float
 #pragma unroll
   for (int i = 0; i < kVector; ++i) v[i] = c + i < cols ? __bfloat162float(p[i]) : 0.0f;
 }
-__device__ inline void Load8(const int8_t* row, int64_t c, int64_t cols, int (&v)[kVector]) {
+// Four codes as numbers: a code and 128 beside 2^23.
+__device__ inline void CodesToFloats4(uint32_t codes, float* v) {
+  const uint32_t raised = codes ^ 0x80808080u;
+#pragma unroll
+  for (uint32_t j = 0; j < 4; ++j) {
+    v[j] = __uint_as_float(__byte_perm(raised, 0x4b000000u, 0x7440u + j)) - 8388736.0f;
+  }
+}
+__device__ inline void Load8(const int8_t* row, int64_t c, int64_t cols, float (&v)[kVector]) {
   const int8_t* p = row + c;
   if (c + kVector <= cols && Aligned8(p)) {
-    const int2 words = *reinterpret_cast<const int2*>(p);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      v[i] = static_cast<int8_t>(words.x >> (8 * i));
-      v[4 + i] = static_cast<int8_t>(words.y >> (8 * i));
-    }
+    const uint2 words = *reinterpret_cast<const uint2*>(p);
+    CodesToFloats4(words.x, v);
+    CodesToFloats4(words.y, v + 4);
     return;
   }
 #pragma unroll
-  for (int i = 0; i < kVector; ++i) v[i] = c + i < cols ? p[i] : 0;
+  for (int i = 0; i < kVector; ++i) v[i] = c + i < cols ? static_cast<float>(p[i]) : 0.0f;
 }
 
 // Whether each eight elements of each row of `cols` from `p` on can be moved as vectors.

@@ -97,7 +97,7 @@ class CudaEngine final : public Engine {
                             const float* row_sum) override;
 
   void EncodeGradient(const Matrix& values, Rounding rounding, const RandomStream& random,
-                      const StepState* step, const Gradient& out) override;
+                      const StepState* step, bool add, const Gradient& out) override;
   void AccumulateGradient(const Gradient& gradient, float* values) override;
   void AddSquareSum(const Gradient& gradient, StepState* step) override;
   void SetClipFactor(float max_norm, double square_sum_override, StepState* step) override;

@@ -17,28 +17,42 @@ __device__ double SquareSumOfValues(const float* values, int64_t cols) {
   return WarpReduce(sum, AddValues());
 }
 
-// values [rows, cols] -> codes with a scale a row; critical features are moved out of `values`.
-template <bool kStochastic, typename Layout, typename T>
+// v += the codes of row `row` of a gradient, kI8. All threads of the block.
+template <typename Layout>
+__device__ void AddCodes(const Gradient& gradient, int64_t row, typename Layout::Values& v) {
+  const auto* codes = static_cast<const int8_t*>(gradient.data) + row * gradient.cols;
+  const float grid = gradient.grid[row];
+#pragma unroll
+  for (int i = 0; i < Layout::kVectors; ++i) {
+    float add[kVector];
+    Layout::Load(codes, gradient.cols, i, add);
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) v[i][j] += grid * add[j];
+  }
+}
+
+// values [rows, cols], plus what `out` holds with kAdd -> codes with a scale a row, critical
+// features apart.
+template <bool kStochastic, bool kAdd, typename Layout, typename T>
 __global__ void __launch_bounds__(Layout::kThreads, Layout::kBlocks)
-    EncodeGradientKernel(T* values, const __grid_constant__ GradientRandom random,
+    EncodeGradientKernel(const T* values, const __grid_constant__ GradientRandom random,
                          const __grid_constant__ Gradient out) {
   const CriticalVectors<Layout> critical(out.critical);
   const Operand codes{out.data, out.grid, DType::kI8, out.rows, out.cols};
-  const T* source = values;
   const RandomRows random_rows(random.keys, out.cols, random.step);
   ForEachRow<Layout>(
-      source, out.rows, out.cols, [&](int64_t row, int turn, typename Layout::Values& v) {
-        T* x = values + row * out.cols;
+      values, out.rows, out.cols, [&](int64_t row, int turn, typename Layout::Values& v) {
+        float* apart = out.critical.values + row * out.critical.count;
+        if constexpr (kAdd) AddCodes<Layout>(out, row, v);
         float largest = 0.0f;
 #pragma unroll
         for (int i = 0; i < Layout::kVectors; ++i) {
           if (critical.Mask(i) != 0) {
-            critical.Store(i, v[i], out.critical.values + row * out.critical.count);
+            if constexpr (kAdd) critical.Add(i, apart, v[i]);
+            critical.Store(i, v[i], apart);
 #pragma unroll
             for (int j = 0; j < kVector; ++j) {
-              if ((critical.Mask(i) >> j & 1) == 0) continue;
-              v[i][j] = 0.0f;
-              x[Layout::Column(i) + j] = FromFloat<T>(0.0f);
+              if ((critical.Mask(i) >> j & 1) != 0) v[i][j] = 0.0f;
             }
           }
 #pragma unroll
@@ -59,8 +73,7 @@ __global__ void __launch_bounds__(Layout::kThreads, Layout::kBlocks)
         squares = SumInTurn(squares, turn);
         if (threadIdx.x >= 32) return;
         const int64_t count = out.critical.count;
-        const double of_critical =
-            count == 0 ? 0.0 : SquareSumOfValues(out.critical.values + row * count, count);
+        const double of_critical = count == 0 ? 0.0 : SquareSumOfValues(apart, count);
         if (threadIdx.x == 0) {
           out.square_sums[row] = RowSquareSum(scale.scale, squares, of_critical);
         }
@@ -78,10 +91,9 @@ __global__ void __launch_bounds__(kRowThreads)
     float v[kVector], add[kVector];
     Load8(values + offset, c, gradient.cols, v);
     if (coded) {
-      int codes[kVector];
-      Load8(static_cast<const int8_t*>(gradient.data) + offset, c, gradient.cols, codes);
+      Load8(static_cast<const int8_t*>(gradient.data) + offset, c, gradient.cols, add);
 #pragma unroll
-      for (int i = 0; i < kVector; ++i) add[i] = grid * static_cast<float>(codes[i]);
+      for (int i = 0; i < kVector; ++i) add[i] = grid * add[i];
     } else {
       Load8(static_cast<const float*>(gradient.data) + offset, c, gradient.cols, add);
     }
@@ -131,10 +143,15 @@ __global__ void SetClipFactorKernel(float max_norm, double square_sum_override, 
 }  // namespace
 
 void CudaEngine::EncodeGradient(const Matrix& values, Rounding rounding, const RandomStream& random,
-                                const StepState* step, const Gradient& out) {
+                                const StepState* step, bool add, const Gradient& out) {
   if (!SupportsDType(out.dtype) || out.rows == 0) return;
   if (out.dtype == DType::kF32) {
     if (values.dtype != DType::kF32) return Fail("a gradient in fp32 needs values in fp32");
+    if (add) {
+      return AccumulateGradient(
+          {values.data, nullptr, DType::kF32, out.rows, out.cols, {}, nullptr},
+          static_cast<float*>(out.data));
+    }
     const size_t bytes = static_cast<size_t>(out.rows * out.cols) * sizeof(float);
     Check(cudaMemcpyAsync(out.data, values.data, bytes, cudaMemcpyDeviceToDevice, stream_),
           "copying a gradient");
@@ -142,13 +159,16 @@ void CudaEngine::EncodeGradient(const Matrix& values, Rounding rounding, const R
   }
   if (out.cols > kMostRowColumns) return Fail(kRowTooWide);
   const GradientRandom bits{MakeRoundKeys(random.key), random.row_offset, step};
-  WithElements(values, [&](auto* data) {
+  const bool whole_codes = WholeVectors(static_cast<const int8_t*>(out.data), out.cols);
+  WithElements(values, [&](const auto* data) {
     WithFlag(rounding == Rounding::kStochastic, [&](auto stochastic) {
-      WithRowLayout(out.cols, WholeVectors(data, out.cols), [&](auto layout) {
-        using Layout = decltype(layout);
-        EncodeGradientKernel<stochastic.value, Layout>
-            <<<RowBlocks<Layout>(out.rows, multiprocessors_), Layout::kThreads, 0, stream_>>>(
-                data, bits, out);
+      WithFlag(add, [&](auto adds) {
+        WithRowLayout(out.cols, whole_codes && WholeVectors(data, out.cols), [&](auto layout) {
+          using Layout = decltype(layout);
+          EncodeGradientKernel<decltype(stochastic)::value, decltype(adds)::value, Layout>
+              <<<RowBlocks<Layout>(out.rows, multiprocessors_), Layout::kThreads, 0, stream_>>>(
+                  data, bits, out);
+        });
       });
     });
   });

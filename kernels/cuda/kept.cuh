@@ -50,15 +50,6 @@ __device__ inline void StoreKept8(const KeptMatrix& out, int64_t row, int64_t c,
   StoreCodes8<kWhole>(static_cast<int8_t*>(out.data) + begin, c, out.cols, codes);
 }
 
-// Four codes as numbers: a code and 128 beside 2^23.
-__device__ inline void CodesToFloats4(uint32_t codes, float* v) {
-  const uint32_t raised = codes ^ 0x80808080u;
-#pragma unroll
-  for (uint32_t j = 0; j < 4; ++j) {
-    v[j] = __uint_as_float(__byte_perm(raised, 0x4b000000u, 0x7440u + j)) - 8388736.0f;
-  }
-}
-
 // Columns c .. c + 8 of a row of codes (K = int8_t) or values (float), c below cols. kWhole
 // promises WholeVectors.
 template <typename K, bool kWhole>
@@ -69,16 +60,7 @@ __device__ inline void LoadKept8(const KeptMatrix& kept, int64_t row, int64_t c,
     LoadVector8<kWhole>(data, c, kept.cols, v);
   } else {
     const float scale = kept.scales[row * KeptBlocks(kept.cols) + c / kKeptBlock];
-    if constexpr (kWhole) {
-      const uint2 words = *reinterpret_cast<const uint2*>(data + c);
-      CodesToFloats4(words.x, v);
-      CodesToFloats4(words.y, v + 4);
-    } else {
-      int integers[kVector];
-      Load8(data, c, kept.cols, integers);
-#pragma unroll
-      for (int j = 0; j < kVector; ++j) v[j] = static_cast<float>(integers[j]);
-    }
+    LoadVector8<kWhole>(data, c, kept.cols, v);
 #pragma unroll
     for (int j = 0; j < kVector; ++j) v[j] *= scale;
   }

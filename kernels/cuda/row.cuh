@@ -191,6 +191,14 @@ class CriticalVectors {
       if ((bits_[i] >> j & 1) != 0) *values++ = v[j];
     }
   }
+  // v += the critical values of vector i from where `values` [count] of the row has them.
+  __device__ void Add(int i, const float* values, float (&v)[kVector]) const {
+    values += bits_[i] >> kVector;
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) {
+      if ((bits_[i] >> j & 1) != 0) v[j] += *values++;
+    }
+  }
 
  private:
   uint32_t bits_[Layout::kVectors];  // the mask, and above it the number of its first feature

@@ -180,7 +180,7 @@ TEST(Bf16, QuantisingAndLayers) {
           const Operand codes = both.operand();
           const EngineArray<double> square_sums(engine, size.rows);
           engine.EncodeGradient(
-              dy.matrix(), Rounding::kStochastic, {{1, 2}, 3}, step.data(),
+              dy.matrix(), Rounding::kStochastic, {{1, 2}, 3}, step.data(), false,
               {codes.data, codes.scales, DType::kI8, size.rows, size.cols, {}, square_sums.data()});
           return Results{both.Read(), plain.Read(),  normed.Read(), rstd.Read(),  dx.Read(),
                          dw.Read(),   forward,       gated.Read(),  dgate.Read(), dup.Read(),

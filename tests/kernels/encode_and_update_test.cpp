@@ -70,7 +70,7 @@ State InOne(Engine& engine, const Problem& problem) {
 State InThree(Engine& engine, const Problem& problem) {
   const EngineState state(engine, problem.state);
   const EngineValues values(engine, problem);
-  engine.EncodeGradient(values.matrix(), Rounding::kStochastic, problem.random, state.step(),
+  engine.EncodeGradient(values.matrix(), Rounding::kStochastic, problem.random, state.step(), false,
                         state.gradient());
   engine.AddSquareSum(state.gradient(), state.step());
   engine.LionUpdate(problem.options, state.weight(), state.momentum(), state.gradient(),

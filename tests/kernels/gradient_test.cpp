@@ -1,5 +1,7 @@
 #include <cmath>
+#include <utility>
 
+#include "base/half.h"
 #include "base/philox.h"
 #include "tests/kernels/test_engine.h"
 
@@ -27,7 +29,7 @@ TEST(EncodeGradient, RowsAreRoundedLikeOutputGradientsAndAddBack) {
                               kCols,        {},          square_sums.data()};
       const EngineStep state(engine, step);
       engine.EncodeGradient({values.data(), DType::kF32, kRows, kCols}, rounding, random,
-                            state.data(), gradient);
+                            state.data(), false, gradient);
       engine.QuantizeOutputGradient(
           {values.data(), DType::kF32, kRows, kCols}, nullptr, rounding, random, state.data(),
           {expected_codes.data(), expected_grid.data(), DType::kI8, kRows, kCols});
@@ -51,15 +53,109 @@ TEST(EncodeGradient, RowsAreRoundedLikeOutputGradientsAndAddBack) {
 
 TEST(EncodeGradient, Fp32IsACopy) {
   const std::vector<float> x = TestRandom(2).Floats(21);
-  const EnginePointer engine(CreateCpuEngine(2));
-  const EngineArray<float> values(*engine, x);
-  const EngineArray<float> copy(*engine, 21);
-  const Gradient gradient{copy.data(), nullptr, DType::kF32, 3, 7};
-  engine->EncodeGradient({values.data(), DType::kF32, 3, 7}, Rounding::kStochastic, {}, nullptr,
-                         gradient);
-  EXPECT_EQ(copy.Read(), x);
-  engine->AccumulateGradient(gradient, values.data());
-  for (size_t i = 0; i < x.size(); ++i) EXPECT_EQ(values.Read()[i], 2 * x[i]);
+  for (const std::string& variant : EngineVariants()) {
+    const EnginePointer engine = CreateVariant(variant, 2);
+    const EngineArray<float> values(*engine, x);
+    const EngineArray<float> copy(*engine, 21);
+    const Gradient gradient{copy.data(), nullptr, DType::kF32, 3, 7};
+    engine->EncodeGradient({values.data(), DType::kF32, 3, 7}, Rounding::kStochastic, {}, nullptr,
+                           false, gradient);
+    EXPECT_EQ(copy.Read(), x);
+    engine->AccumulateGradient(gradient, values.data());
+    for (size_t i = 0; i < x.size(); ++i) EXPECT_EQ(values.Read()[i], 2 * x[i]);
+    engine->EncodeGradient({values.data(), DType::kF32, 3, 7}, Rounding::kStochastic, {}, nullptr,
+                           true, gradient);
+    for (size_t i = 0; i < x.size(); ++i) EXPECT_EQ(copy.Read()[i], 3 * x[i]);
+  }
+}
+
+// A gradient as it stands on the stack, in engine memory, with critical features.
+class Stacked {
+ public:
+  Stacked(Engine& engine, int64_t rows, int64_t cols, const std::vector<int32_t>& columns)
+      : engine_(engine),
+        columns_(engine, columns),
+        codes_(engine, rows * cols),
+        grid_(engine, rows),
+        critical_(engine, rows * static_cast<int64_t>(columns.size())),
+        square_sums_(engine, rows),
+        gradient_{codes_.data(),
+                  grid_.data(),
+                  DType::kI8,
+                  rows,
+                  cols,
+                  {columns_.data(), critical_.data(), static_cast<int32_t>(columns.size())},
+                  square_sums_.data()} {}
+
+  void Encode(void* values, DType dtype, int64_t random_row, bool add) const {
+    engine_.EncodeGradient({values, dtype, gradient_.rows, gradient_.cols}, Rounding::kStochastic,
+                           {{3, 4}, random_row}, nullptr, add, gradient_);
+  }
+  const Gradient& gradient() const { return gradient_; }
+  Outputs Read() const {
+    Outputs outputs;
+    outputs.Add(codes_);
+    outputs.Add(grid_);
+    outputs.Add(critical_);
+    return outputs;
+  }
+  std::vector<double> SquareSums() const { return square_sums_.Read(); }
+
+ private:
+  Engine& engine_;
+  EngineArray<int32_t> columns_;
+  EngineArray<int8_t> codes_;
+  EngineArray<float> grid_;
+  EngineArray<float> critical_;
+  EngineArray<double> square_sums_;
+  Gradient gradient_;
+};
+
+// What stands there already is added: the bits of AccumulateGradient and EncodeGradient, from
+// values in either type.
+TEST(EncodeGradient, AddsToWhatStandsThere) {
+  struct Size {
+    int64_t rows, cols;
+    std::vector<int32_t> columns;
+  };
+  for (const Size& size : std::vector<Size>{{9, 77, {}},
+                                            {5, 70, {0, 1, 69}},
+                                            {700, 128, {5, 64, 65, 127}},
+                                            {3, 4096, {0, 17, 4095}},
+                                            {2, 11008, {8, 9, 11000}}}) {
+    SCOPED_TRACE(size.cols);
+    const std::vector<float> first = TestRandom(1).Floats(size.rows * size.cols);
+    std::vector<float> second = TestRandom(2).Floats(size.rows * size.cols);
+    std::vector<uint16_t> narrow;
+    for (float& value : second) {
+      narrow.push_back(FloatToBf16(value));
+      value = Bf16ToFloat(narrow.back());
+    }
+    ExpectSameEverywhere([&](Engine& engine) {
+      const auto run = [&](const auto& add) {
+        const Stacked stacked(engine, size.rows, size.cols, size.columns);
+        const EngineArray<float> values(engine, first), more(engine, second);
+        stacked.Encode(values.data(), DType::kF32, 50, false);
+        add(stacked, more.data());
+        return std::make_pair(stacked.Read(), stacked.SquareSums());
+      };
+      const auto in_two = run([&](const Stacked& stacked, float* values) {
+        engine.AccumulateGradient(stacked.gradient(), values);
+        stacked.Encode(values, DType::kF32, 90, false);
+      });
+      const auto in_one = run([&](const Stacked& stacked, float* values) {
+        stacked.Encode(values, DType::kF32, 90, true);
+      });
+      EXPECT_TRUE(in_one == in_two);
+      if (IsCuda(engine)) {
+        const EngineArray<uint16_t> values(engine, narrow);
+        EXPECT_TRUE(in_two == run([&](const Stacked& stacked, float*) {
+                      stacked.Encode(values.data(), DType::kBF16, 90, true);
+                    }));
+      }
+      return in_one.first;
+    });
+  }
 }
 
 double SquareSum(Engine& engine, const Gradient& gradient, float scale, double start) {
@@ -79,7 +175,7 @@ class Encoded {
     const EngineArray<float> matrix(engine, values);
     gradient = {codes_.data(), grid_.data(), DType::kI8, rows, cols, {}, square_sums_.data()};
     engine.EncodeGradient({matrix.data(), DType::kF32, rows, cols}, Rounding::kStochastic, {},
-                          nullptr, gradient);
+                          nullptr, false, gradient);
   }
   // Of row r, exact.
   double SquareSum(size_t r) const {

@@ -131,6 +131,7 @@ MicroBatch AllocateMicroBatch(const BufferShape& shape, Arena& arena) {
   m.token_loss = floats();
   m.final_rstd = floats();
   m.head_input = AllocateKept(shape, hidden, arena);
+  if (shape.integer) m.head_input.second = arena.Allocate<int8_t>(purpose, tokens * hidden);
   if (shape.training) {
     m.residual_gradient = AllocateMatrix(purpose, shape.activation_type, tokens, hidden, arena);
   }

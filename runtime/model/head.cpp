@@ -16,6 +16,13 @@ Operand HeadInput(const Llama& llama, const MicroBatch& batch) {
   return llama.AtSite(batch.head_input, llama.head_site(), batch.tokens);
 }
 
+// With its second term, for the forward pass: what the head's product loses, the loss sees.
+Operand PreciseHeadInput(const Llama& llama, const MicroBatch& batch) {
+  Operand input = HeadInput(llama, batch);
+  input.second = batch.head_input.second;
+  return input;
+}
+
 }  // namespace
 
 void EmbedForward(const Llama& llama, const MicroBatch& batch, const Matrix& x) {
@@ -30,13 +37,13 @@ void EmbedBackward(const Llama& llama, const MicroBatch& batch, int64_t row_begi
 
 void HeadNorm(const Llama& llama, const MicroBatch& batch, const Matrix& x) {
   llama.engine->RmsNormForward(x, llama.vector(llama.tensors->final_norm), llama.epsilon(),
-                               HeadInput(llama, batch), batch.final_rstd);
+                               PreciseHeadInput(llama, batch), batch.final_rstd);
 }
 
 Matrix HeadLogits(const Llama& llama, const MicroBatch& batch, int64_t chunk) {
   const Weight w = ChunkOf(llama, chunk);
   const Matrix logits = Reshaped(llama.workspace->logits, batch.tokens, w.rows);
-  llama.engine->MatmulForward(HeadInput(llama, batch), w, logits, false);
+  llama.engine->MatmulForward(PreciseHeadInput(llama, batch), w, logits, false);
   return logits;
 }
 

@@ -154,5 +154,25 @@ TEST(RmsNorm, QuantisesItsOutput) {
   }
 }
 
+TEST(RmsNorm, SecondTermIsThatOfItsOutput) {
+  const Problem p = MakeProblem(6, 77, 6);
+  for (const NamedEngine& named : LayerEngines()) {
+    SCOPED_TRACE(named.name);
+    Engine* engine = named.engine.get();
+    EngineArray<float> x(engine, p.x), weight(engine, p.weight), y(engine, Forward(engine, p)[0]);
+    EngineArray<float> scales(engine, size_t{6}), rstd(engine, size_t{6});
+    EngineArray<int8_t> codes(engine, p.x.size()), second(engine, p.x.size());
+    EngineArray<int8_t> expected(engine, p.x.size()), expected_second(engine, p.x.size());
+    engine->RmsNormForward(x.AsMatrix(6), weight.data(), kEpsilon,
+                           {codes.data(), scales.data(), DType::kI8, 6, 77, {}, second.data()},
+                           rstd.data());
+    engine->QuantizeRows(
+        y.AsMatrix(6),
+        {expected.data(), scales.data(), DType::kI8, 6, 77, {}, expected_second.data()});
+    EXPECT_EQ(codes.Download(), expected.Download());
+    EXPECT_EQ(second.Download(), expected_second.Download());
+  }
+}
+
 }  // namespace
 }  // namespace qft

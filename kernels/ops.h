@@ -73,6 +73,7 @@ struct Operand {
   int64_t cols = 0;
   CriticalFeatures critical;
   int8_t* second = nullptr;
+  void* prepared = nullptr;  // by PrepareInput
 };
 
 // A matrix [rows, cols] that forward keeps for backward, which no matmul reads.
@@ -300,8 +301,13 @@ class Engine {
   // = dy_t.scale[n] * sum. At a critical feature c the sum is that of code[n, t] * fl(x.critical[t,
   // c] * fl(1 / x.scale[t])) in fp32, 16 lanes over t (0 where x.scale is; a GPU as above).
   // Floating: nothing is folded. Exact in integer form but for that.
+  // Where x.prepared is set, PrepareInput has made it from the rest of x.
   virtual void MatmulWeightGradient(const Operand& dy_t, const Operand& x, const Matrix& dw,
                                     bool accumulate) = 0;
+  // x, kI8, in the form that the engine multiplies, for several weight gradients of one input: the
+  // same bits as without. `memory` has PreparedInputBytes, which are 0 where nothing is gained.
+  virtual size_t PreparedInputBytes(int64_t rows, int64_t cols, int32_t critical_count) const = 0;
+  virtual void PrepareInput(const Operand& x, void* memory) = 0;
 
   // --- layers -----------------------------------------------------------------------------------
   // y [T, K] fp32 = rows tokens[t] of table [V, K], decoded. Exact.

@@ -39,7 +39,7 @@ Decoder::Decoder(Session& session, int64_t capacity)
                           session.plan().activation_type};
   activations_ = AllocateSharedActivations(shape, Kept::kNothing, arena_);
   batch_ = AllocateMicroBatch(shape, arena_);
-  workspace_ = AllocateWorkspace(shape, 1, 0, arena_);
+  workspace_ = AllocateWorkspace(shape, 1, {}, arena_);
   x_ = AllocateMatrix(Purpose::kActivations, shape.activation_type, chunk_,
                       model.config().hidden_size, arena_);
   const int64_t width = model.config().kv_heads * model.config().head_dim;

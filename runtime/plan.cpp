@@ -331,8 +331,10 @@ SessionBuffers AllocateSession(const Plan& plan, const Engine& engine, Arena& ar
                                                 plan.tokens, model.config().hidden_size, arena));
   }
   buffers.activations = AllocateActivations(plan, shape, arena);
-  const size_t scratch = engine.AttentionBackwardScratch(PlannedAttention(plan));
-  buffers.workspace = AllocateWorkspace(shape, slots, scratch, arena);
+  const EngineBytes bytes{
+      engine.AttentionBackwardScratch(PlannedAttention(plan)),
+      engine.PreparedInputBytes(plan.tokens, model.config().hidden_size, plan.critical_count)};
+  buffers.workspace = AllocateWorkspace(shape, slots, bytes, arena);
   for (int64_t i = 0; i < slots; ++i) {
     buffers.micro_batches.push_back(AllocateMicroBatch(shape, arena));
     if (plan.train)

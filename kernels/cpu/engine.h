@@ -55,6 +55,12 @@ class CpuEngine final : public Engine {
                            bool accumulate) override;
   void MatmulWeightGradient(const Operand& dy_t, const Operand& x, const Matrix& dw,
                             bool accumulate) override;
+  // Products read inputs as they are.
+  size_t PreparedInputBytes(int64_t /*rows*/, int64_t /*cols*/,
+                            int32_t /*critical_count*/) const override {
+    return 0;
+  }
+  void PrepareInput(const Operand& /*x*/, void* /*memory*/) override {}
 
   void EmbeddingForward(const int32_t* tokens, const Weight& table, const Matrix& y) override;
   void EmbeddingBackward(const int32_t* tokens, const Matrix& dy, int64_t row_begin,

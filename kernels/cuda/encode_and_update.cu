@@ -4,19 +4,20 @@
 namespace qft::cuda {
 namespace {
 
-constexpr int kWarpRows = kRowThreads / 32;  // of a block
+constexpr int kFewFeatures = 16;
 
 // Updates critical features in fp32 and leaves zeros behind in `values`; square_sums [rows]: of
-// them. A warp a row.
-template <typename T>
+// them. kLanes threads of a warp a row.
+template <int kLanes, typename T>
 __global__ void __launch_bounds__(kRowThreads)
     UpdateCriticalKernel(LionOptions options, T* values, Weight w, float* momentum,
                          double* square_sums, const StepState* step) {
-  const int64_t r = int64_t{blockIdx.x} * kWarpRows + threadIdx.x / 32;
-  if (r >= w.rows) return;
+  const int lane = threadIdx.x % kLanes;
+  const int64_t r = (int64_t{blockIdx.x} * kRowThreads + threadIdx.x) / kLanes;
+  const int count = r < w.rows ? w.critical.count : 0;
   const Lion lion = MakeLion(options, *step);
   double sum = 0;
-  for (int i = threadIdx.x % 32; i < w.critical.count; i += 32) {
+  for (int i = lane; i < count; i += kLanes) {
     T* from = values + r * w.cols + w.critical.columns[i];
     const float value = ToFloat(*from);
     *from = FromFloat<T>(0.0f);
@@ -25,8 +26,11 @@ __global__ void __launch_bounds__(kRowThreads)
     const int64_t at = r * w.critical.count + i;
     UpdateValue(lion, lion.gradient_factor * value, w.critical.values + at, momentum + at);
   }
-  sum = WarpReduce(sum, AddValues());
-  if (threadIdx.x % 32 == 0) square_sums[r] = sum;
+#pragma unroll
+  for (int offset = kLanes / 2; offset > 0; offset /= 2) {
+    sum += __shfl_xor_sync(kFullWarp, sum, offset);
+  }
+  if (lane == 0 && r < w.rows) square_sums[r] = sum;
 }
 
 }  // namespace
@@ -54,8 +58,12 @@ void CudaEngine::EncodeAndUpdate(const Matrix& values, const RandomStream& rando
     auto* scratch = static_cast<uint8_t*>(Scratch(sum_bytes + bytes));
     if (scratch == nullptr) return;
     source.square_sums = reinterpret_cast<double*>(scratch);
-    UpdateCriticalKernel<<<CeilDivide(w.rows, kWarpRows), kRowThreads, 0, stream_>>>(
-        options, data, w, m.critical, source.square_sums, step);
+    WithFlag(w.critical.count <= kFewFeatures, [&](auto few) {
+      constexpr int kLanes = decltype(few)::value ? kFewFeatures : 32;
+      UpdateCriticalKernel<kLanes>
+          <<<CeilDivide(w.rows, kRowThreads / kLanes), kRowThreads, 0, stream_>>>(
+              options, data, w, m.critical, source.square_sums, step);
+    });
     LionLaunch<Source>(options, w, m, source, multiprocessors_)
         .Run(scratch + sum_bytes, step, stream_);
     AddRowSums(source.square_sums, w.rows, step);

@@ -55,6 +55,8 @@ class CudaEngine final : public Engine {
                            bool accumulate) override;
   void MatmulWeightGradient(const Operand& dy_t, const Operand& x, const Matrix& dw,
                             bool accumulate) override;
+  size_t PreparedInputBytes(int64_t rows, int64_t cols, int32_t critical_count) const override;
+  void PrepareInput(const Operand& x, void* memory) override;
 
   void EmbeddingForward(const int32_t* tokens, const Weight& table, const Matrix& y) override;
   void EmbeddingBackward(const int32_t* tokens, const Matrix& dy, int64_t row_begin,
@@ -124,8 +126,9 @@ class CudaEngine final : public Engine {
   void AddRowSums(const double* row_sums, int64_t rows, StepState* step);
   // out [R, C] = dy [R, L] * b [L, C] of codes, with dy's scales; critical features of b have
   // columns of out to themselves.
-  void IntegerGradient(const Operand& dy, const GradientOperand& b, const Matrix& out,
-                       bool accumulate);
+  // prepared: b in that form already, or nullptr.
+  void IntegerGradient(const Operand& dy, const GradientOperand& b, void* prepared,
+                       const Matrix& out, bool accumulate);
   // out [m, n] = a * b (+ out), row-major, b transposed or not; all fp32.
   struct FloatProblem {
     int64_t m, n, k;

@@ -149,13 +149,16 @@ size_t PreparedBytes(const GradientOperand& operand) {
   return static_cast<size_t>(TransposedBytes(operand) + factor_bytes);
 }
 
-PreparedOperand LaunchPrepare(const GradientOperand& operand, void* scratch, cudaStream_t stream) {
-  auto* memory = static_cast<int8_t*>(scratch);
-  const PreparedOperand out{memory, FactorsOf(operand, memory + TransposedBytes(operand))};
+PreparedOperand PreparedAt(const GradientOperand& operand, void* memory) {
+  auto* bytes = static_cast<int8_t*>(memory);
+  return {bytes, FactorsOf(operand, bytes + TransposedBytes(operand))};
+}
+
+void LaunchPrepare(const GradientOperand& operand, void* memory, cudaStream_t stream) {
+  const PreparedOperand out = PreparedAt(operand, memory);
   const int64_t tiles = CeilDivide(operand.length, kTile) * CeilDivide(operand.cols, kTile);
   PrepareKernel<<<static_cast<unsigned>(out.factors.features + tiles), kThreads, 0, stream>>>(
       operand, out);
-  return out;
 }
 
 }  // namespace qft::cuda

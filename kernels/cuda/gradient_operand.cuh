@@ -43,7 +43,9 @@ struct PreparedOperand {
 };
 
 size_t PreparedBytes(const GradientOperand& operand);
-// Into `scratch`, of PreparedBytes, aligned to 16 bytes.
-PreparedOperand LaunchPrepare(const GradientOperand& operand, void* scratch, cudaStream_t stream);
+// Into `memory`, of PreparedBytes, aligned to 16 bytes.
+void LaunchPrepare(const GradientOperand& operand, void* memory, cudaStream_t stream);
+// Where LaunchPrepare leaves what in `memory`.
+PreparedOperand PreparedAt(const GradientOperand& operand, void* memory);
 
 }  // namespace qft::cuda

@@ -27,6 +27,10 @@ bool Floating(const Operand& operand) {
   return operand.dtype != DType::kI8;
 }
 
+GradientOperand InputOperand(const Operand& x) {
+  return {static_cast<const int8_t*>(x.data), x.rows, x.cols, x.critical, x.scales};
+}
+
 }  // namespace
 
 void CudaEngine::IntegerMatmul(const IntegerProblem& problem) {
@@ -64,14 +68,17 @@ void CudaEngine::MatmulForward(const Operand& x, const Weight& w, const Matrix& 
   IntegerMatmul(p);
 }
 
-void CudaEngine::IntegerGradient(const Operand& dy, const GradientOperand& b, const Matrix& out,
-                                 bool accumulate) {
-  void* scratch = Scratch(PreparedBytes(b));
-  if (scratch == nullptr) return;
-  const PreparedOperand prepared = LaunchPrepare(b, scratch, stream_);
-  IntegerMatmul(Problem(dy, prepared.transposed, out, accumulate));
+void CudaEngine::IntegerGradient(const Operand& dy, const GradientOperand& b, void* prepared,
+                                 const Matrix& out, bool accumulate) {
+  if (prepared == nullptr) {
+    prepared = Scratch(PreparedBytes(b));
+    if (prepared == nullptr) return;
+    LaunchPrepare(b, prepared, stream_);
+  }
+  const PreparedOperand operand = PreparedAt(b, prepared);
+  IntegerMatmul(Problem(dy, operand.transposed, out, accumulate));
   if (b.critical.count > 0) {
-    LaunchThin({&dy, &b.critical, prepared.factors, &out}, multiprocessors_, stream_);
+    LaunchThin({&dy, &b.critical, operand.factors, &out}, multiprocessors_, stream_);
   }
   CheckLaunch("integer gradient");
 }
@@ -85,7 +92,17 @@ void CudaEngine::MatmulInputGradient(const Operand& dy, const Weight& w, const M
   }
   if (w.dtype != DType::kI8) return Fail(kNeedCodes);
   const auto* codes = static_cast<const int8_t*>(w.data);
-  IntegerGradient(dy, {codes, w.rows, w.cols, w.critical, w.grid}, dx, accumulate);
+  IntegerGradient(dy, {codes, w.rows, w.cols, w.critical, w.grid}, nullptr, dx, accumulate);
+}
+
+size_t CudaEngine::PreparedInputBytes(int64_t rows, int64_t cols, int32_t critical_count) const {
+  return PreparedBytes({nullptr, rows, cols, {nullptr, nullptr, critical_count}, nullptr});
+}
+
+void CudaEngine::PrepareInput(const Operand& x, void* memory) {
+  if (x.dtype != DType::kI8) return Fail(kNeedCodes);
+  LaunchPrepare(InputOperand(x), memory, stream_);
+  CheckLaunch("preparing an input");
 }
 
 void CudaEngine::MatmulWeightGradient(const Operand& dy_t, const Operand& x, const Matrix& dw,
@@ -97,8 +114,7 @@ void CudaEngine::MatmulWeightGradient(const Operand& dy_t, const Operand& x, con
                         static_cast<const float*>(x.data), false, static_cast<float*>(dw.data),
                         accumulate});
   }
-  const auto* codes = static_cast<const int8_t*>(x.data);
-  IntegerGradient(dy_t, {codes, x.rows, x.cols, x.critical, x.scales}, dw, accumulate);
+  IntegerGradient(dy_t, InputOperand(x), x.prepared, dw, accumulate);
 }
 
 }  // namespace qft::cuda

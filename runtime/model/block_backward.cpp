@@ -27,7 +27,7 @@ class BlockBackwardPass {
     const Matrix hidden = Rows(workspace_.hidden);
     const Matrix d_gate = Rows(workspace_.gate);
     const Matrix d_up = Rows(workspace_.up);
-    const Operand mlp_input = At(activations_.mlp_input, Site::kMlp);
+    Operand mlp_input = At(activations_.mlp_input, Site::kMlp);
     const Operand down_input = DownInput(llama_, block_, activations_, batch_.tokens);
     if (MakesInputsAgain()) {
       NormAgain(middle, w_.mlp_norm, mlp_input, activations_.mlp_rstd);
@@ -36,6 +36,7 @@ class BlockBackwardPass {
       }
     }
     Down(down_input, d_gate, d_up);
+    Prepare(mlp_input);
     Linear(w_.gate, d_gate, mlp_input, hidden, false);
     Linear(w_.up, d_up, mlp_input, hidden, true);
     Norm(middle, w_.mlp_norm, activations_.mlp_rstd);
@@ -43,7 +44,7 @@ class BlockBackwardPass {
 
   // middle = x_in + o(attention(q, k, v))
   void Attention(const Matrix& x_in) {
-    const Operand attention_input = At(activations_.attention_input, Site::kAttention);
+    Operand attention_input = At(activations_.attention_input, Site::kAttention);
     const Operand o_input = At(activations_.o_input, Site::kO);
     const Matrix output = Rows(activations_.attention_output);
     if (MakesInputsAgain()) {
@@ -64,6 +65,7 @@ class BlockBackwardPass {
       QkNorm(activations_.q, w_.q_norm, workspace_.q_rstd, gradient.q);
       QkNorm(activations_.k, w_.k_norm, workspace_.k_rstd, gradient.k);
     }
+    Prepare(attention_input);
     Linear(w_.q, gradient.q, attention_input, hidden, false);
     Linear(w_.k, gradient.k, attention_input, hidden, true);
     Linear(w_.v, dv, attention_input, hidden, true);
@@ -105,6 +107,13 @@ class BlockBackwardPass {
     engine_.SwigluBackward(activations_.gates, d_input, d_gate, d_up, down_input);
     LinearWeightGradient(llama_, args, dy);
     gradients_.Done(w_.down.weight);
+  }
+
+  // For the weight gradients that follow.
+  void Prepare(Operand& x) {
+    if (workspace_.prepared_input == nullptr) return;
+    engine_.PrepareInput(x, workspace_.prepared_input);
+    x.prepared = workspace_.prepared_input;
   }
 
   // dx (+)= the gradient through a linear layer.

@@ -138,7 +138,7 @@ MicroBatch AllocateMicroBatch(const BufferShape& shape, Arena& arena) {
   return m;
 }
 
-Workspace AllocateWorkspace(const BufferShape& shape, int64_t slots, size_t scratch_bytes,
+Workspace AllocateWorkspace(const BufferShape& shape, int64_t slots, const EngineBytes& engine,
                             Arena& arena) {
   const ModelConfig& config = *shape.config;
   const int64_t tokens = shape.tokens;
@@ -160,6 +160,9 @@ Workspace AllocateWorkspace(const BufferShape& shape, int64_t slots, size_t scra
     }
     w.output_gradient_transposed =
         AllocateOperand(purpose, widest, tokens, widest, shape.integer, arena);
+    if (shape.integer && engine.prepared_input > 0) {
+      w.prepared_input = arena.Allocate(purpose, static_cast<int64_t>(engine.prepared_input));
+    }
   }
   const auto head = [&](Arena& part) {
     w.logits = AllocateMatrix(purpose, DType::kF32, tokens, chunk, part);
@@ -190,7 +193,7 @@ Workspace AllocateWorkspace(const BufferShape& shape, int64_t slots, size_t scra
     w.dq = matrix(query);
     w.dk = matrix(key);
     w.dv = matrix(key);
-    w.attention_scratch = part.Allocate(purpose, static_cast<int64_t>(scratch_bytes));
+    w.attention_scratch = part.Allocate(purpose, static_cast<int64_t>(engine.attention_backward));
   };
   arena.Overlay(purpose, {head, mlp, attention});
   return w;

@@ -75,6 +75,14 @@ struct Workspace {
   float* q_rstd = nullptr;    // [T, heads]
   float* k_rstd = nullptr;    // [T, kv heads]
   void* attention_scratch = nullptr;
+  // Of an input [T, H] whose weight gradients follow each other; nullptr: engine has no use for it.
+  void* prepared_input = nullptr;
+};
+
+// Bytes of what an engine keeps in its own form.
+struct EngineBytes {
+  size_t attention_backward = 0;
+  size_t prepared_input = 0;
 };
 
 struct BufferShape {
@@ -93,9 +101,8 @@ BlockActivations AllocateBlockActivations(const BufferShape& shape, Kept kept,
                                           const BlockActivations& shared, Arena& arena);
 // Without its head_gradient, which is the workspace's.
 MicroBatch AllocateMicroBatch(const BufferShape& shape, Arena& arena);
-// slots: micro-batches whose buffers exist side by side. scratch_bytes: what the engine wants for
-// attention's backward pass.
-Workspace AllocateWorkspace(const BufferShape& shape, int64_t slots, size_t scratch_bytes,
+// slots: micro-batches whose buffers exist side by side.
+Workspace AllocateWorkspace(const BufferShape& shape, int64_t slots, const EngineBytes& engine,
                             Arena& arena);
 Matrix AllocateMatrix(Purpose purpose, DType dtype, int64_t rows, int64_t cols, Arena& arena);
 

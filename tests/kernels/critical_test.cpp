@@ -295,16 +295,26 @@ TEST(Critical, WeightGradientIsTheContract) {
       const EngineArray<int8_t> gradient(engine, dy);
       const EngineArray<float> gradient_scales(engine, dy_scales);
       const EngineArray<float> dw(engine, size.outputs * size.inputs);
-      engine.MatmulWeightGradient(
-          {gradient.data(), gradient_scales.data(), DType::kI8, size.outputs, size.tokens},
-          {codes.data(),
-           scales.data(),
-           DType::kI8,
-           size.tokens,
-           size.inputs,
-           {columns.data(), values.data(), static_cast<int32_t>(count)}},
-          {dw.data(), DType::kF32, size.outputs, size.inputs}, false);
-      const std::vector<float> got = dw.Read();
+      const Operand dy_t{gradient.data(), gradient_scales.data(), DType::kI8, size.outputs,
+                         size.tokens};
+      Operand input{codes.data(), scales.data(),
+                    DType::kI8,   size.tokens,
+                    size.inputs,  {columns.data(), values.data(), static_cast<int32_t>(count)}};
+      const auto product = [&] {
+        const Matrix out{dw.data(), DType::kF32, size.outputs, size.inputs};
+        engine.Fill(dw.data(), 0xff, dw.size() * sizeof(float));
+        engine.MatmulWeightGradient(dy_t, input, out, false);
+        return dw.Read();
+      };
+      const std::vector<float> got = product();
+      const size_t prepared_bytes =
+          engine.PreparedInputBytes(size.tokens, size.inputs, static_cast<int32_t>(count));
+      if (prepared_bytes > 0) {
+        const EngineArray<int8_t> prepared(engine, static_cast<int64_t>(prepared_bytes));
+        input.prepared = prepared.data();
+        engine.PrepareInput(input, prepared.data());
+        for (int twice = 0; twice < 2; ++twice) EXPECT_EQ(product(), got);
+      }
       for (int64_t n = 0; n < size.outputs; ++n) {
         for (size_t c = 0; c < count; ++c) {
           std::vector<float> a, b;

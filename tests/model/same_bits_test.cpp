@@ -136,6 +136,7 @@ TEST_P(SameBitsTest, StackAndFusedWithoutClipping) {
 }
 
 TEST_P(SameBitsTest, OneMicroBatchInEitherOrder) {
+  if (OnGpu()) GTEST_SKIP() << "gradients are bf16 where no micro-batches are summed in memory";
   EXPECT_EQ(TrainNew(model_, {{"accumulation", "vertical"}}, 1),
             TrainNew(model_, {{"accumulation", "horizontal"}}, 1));
 }

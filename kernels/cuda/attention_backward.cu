@@ -18,9 +18,10 @@ __global__ void __launch_bounds__(32 * kDeltaWarps)
   float sum = 0.0f;
   if (column < a.head_dim) {
     const int64_t offset = row * a.head_dim + column;
+    const int count = a.head_dim - column;
     float out[kVector], dout[kVector];
-    LoadElements(a.out, offset, out);
-    LoadElements(a.dout, offset, dout);
+    LoadElements(a.out, offset, count, out);
+    LoadElements(a.dout, offset, count, dout);
 #pragma unroll
     for (int i = 0; i < kVector; ++i) sum = fmaf(dout[i], out[i], sum);
     if (dout_copy != nullptr) Store8(dout_copy + offset, 0, kVector, dout);

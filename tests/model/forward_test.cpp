@@ -23,8 +23,9 @@ std::vector<LlamaShape> Shapes() {
   two_chunks.vocabulary = 8200;
   two_chunks.hidden = 16;
   two_chunks.layers = 1;
-  return {LlamaShape(), tied,         one_head,      wide_heads,    two_chunks,
-          Qwen2Shape(), Qwen3Shape(), BiasedShape(), SmolLm3Shape()};
+  return {LlamaShape(),    tied,         one_head,      wide_heads,     two_chunks,
+          Qwen2Shape(),    Qwen3Shape(), BiasedShape(), SmolLm3Shape(), HeadDim100Shape(),
+          HeadDim10Shape()};
 }
 
 class ForwardTest : public testing::TestWithParam<size_t> {

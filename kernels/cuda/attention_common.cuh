@@ -148,8 +148,13 @@ inline bool FitsTensorCores(const Elements& x) {
 // Whether the kernels for tensor cores take this: they scale scores behind the maximum, so the
 // scale must be positive.
 inline bool UsesTensorCores(const AttentionArguments& a) {
-  return (a.head_dim == 64 || a.head_dim == 128) && a.scale > 0 && FitsTensorCores(a.q) &&
-         FitsTensorCores(a.k) && FitsTensorCores(a.v);
+  return a.head_dim <= 128 && a.scale > 0 && FitsTensorCores(a.q) && FitsTensorCores(a.k) &&
+         FitsTensorCores(a.v);
+}
+
+// Whether a head fills the columns of their tiles.
+inline bool FillsTiles(const AttentionArguments& a) {
+  return a.head_dim == 64 || a.head_dim == 128;
 }
 
 // Processors with 100 KiB of shared memory or so, where big tiles leave room for one block alone.

@@ -255,8 +255,8 @@ struct AttentionCase {
   bool narrow = true;  // dout and the results are bf16, or fp32
 };
 
-// One token, less than a tile, tiles and more with boundaries anywhere; shared keys; head
-// dimensions that tensor cores do not take, with rows at no multiple of 16 bytes.
+// One token, less than a tile, tiles and more with boundaries anywhere; shared keys; heads that do
+// not fill a tile or are too large for tensor cores, with rows at no multiple of 16 bytes.
 const AttentionCase kAttentionCases[] = {{{1}, 1, 1, 64},
                                          {{1, 16}, 1, 1, 128},
                                          {{200}, 2, 1, 64},

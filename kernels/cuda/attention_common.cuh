@@ -145,11 +145,11 @@ inline bool FitsTensorCores(const Elements& x) {
   return x.bf16 && reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
 }
 
-// Whether the kernels for tensor cores take this: they scale scores behind the maximum, so the
-// scale must be positive.
+// Whether the kernels for tensor cores take this: heads that fill more than half of the columns of
+// a tile, 64 or 128. They scale scores behind the maximum, so the scale must be positive.
 inline bool UsesTensorCores(const AttentionArguments& a) {
-  return a.head_dim <= 128 && a.scale > 0 && FitsTensorCores(a.q) && FitsTensorCores(a.k) &&
-         FitsTensorCores(a.v);
+  return a.head_dim > 32 && a.head_dim <= 128 && a.scale > 0 && FitsTensorCores(a.q) &&
+         FitsTensorCores(a.k) && FitsTensorCores(a.v);
 }
 
 // Whether a head fills the columns of their tiles.

@@ -256,7 +256,7 @@ struct AttentionCase {
 };
 
 // One token, less than a tile, tiles and more with boundaries anywhere; shared keys; heads that do
-// not fill a tile or are too large for tensor cores, with rows at no multiple of 16 bytes.
+// not fill a tile or are not for tensor cores, with rows at no multiple of 16 bytes.
 const AttentionCase kAttentionCases[] = {{{1}, 1, 1, 64},
                                          {{1, 16}, 1, 1, 128},
                                          {{200}, 2, 1, 64},
@@ -271,6 +271,7 @@ const AttentionCase kAttentionCases[] = {{{1}, 1, 1, 64},
                                          {{1}, 1, 1, 2},
                                          {{65, 1, 70}, 4, 2, 6},
                                          {{150}, 3, 1, 20, 40},
+                                         {{170, 1, 90}, 4, 2, 34},
                                          {{130, 77, 1}, 4, 2, 100},
                                          {{100, 50}, 2, 2, 100, 30, false},
                                          {{70, 61}, 2, 1, 130},
@@ -374,7 +375,7 @@ TEST(Bf16, ATokenThatSeesItselfAlone) {
 // A cache that is longer than what is valid: the rest must not be read.
 TEST(Bf16, AttentionOverACache) {
   constexpr int64_t kPast = 230, kBehind = 20;
-  for (const int32_t dim : {6, 64, 100, 128, 130}) {
+  for (const int32_t dim : {6, 34, 64, 100, 128, 130}) {
     for (const int64_t tokens : {1, 40, 300}) {
       const AttentionShape shape = Shape({{}, 4, 2, dim}, tokens);
       const int64_t valid = kPast + tokens;

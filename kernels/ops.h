@@ -181,8 +181,7 @@ struct LionOptions {
   PhiloxKey regrow_key{0, 0};    // 32 bits an element, used when a row's grid grows
 };
 
-// Head dimensions that attention takes: multiples of the one up to the other.
-inline constexpr int32_t kHeadDimStep = 8;
+// Attention takes even head dimensions up to this.
 inline constexpr int32_t kMostHeadDim = 256;
 
 struct AttentionShape {

@@ -165,11 +165,9 @@ AttentionShape PlannedAttention(const Plan& plan) {
 }
 
 Status CheckHeadDim(const ModelConfig& config) {
-  if (config.head_dim % kHeadDimStep == 0 && config.head_dim <= kMostHeadDim) {
-    return absl::OkStatus();
-  }
-  return Unsupported("the head dimension is ", config.head_dim, "; supported are multiples of ",
-                     kHeadDimStep, " up to ", kMostHeadDim);
+  if (config.head_dim <= kMostHeadDim) return absl::OkStatus();
+  return Unsupported("the head dimension is ", config.head_dim, "; supported are even ones up to ",
+                     kMostHeadDim);
 }
 
 ScratchShape PlannedScratch(const Plan& plan) {

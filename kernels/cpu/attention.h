@@ -12,10 +12,9 @@ namespace qft::QFT_ISA {
 inline constexpr int64_t kAttentionTile = 64;
 
 QFT_INLINE bool AttentionSupports(const AttentionShape& shape) {
-  return shape.head_dim > 0 && shape.head_dim <= kMostHeadDim && shape.head_dim % kHeadDimStep == 0;
+  return shape.head_dim > 0 && shape.head_dim <= kMostHeadDim && shape.head_dim % 2 == 0;
 }
-inline constexpr char kAttentionUnsupported[] =
-    "attention: head_dim must be a multiple of 8 up to 256";
+inline constexpr char kAttentionUnsupported[] = "attention: head_dim must be even and at most 256";
 
 // What a tile of queries reads and writes.
 struct AttentionInput {

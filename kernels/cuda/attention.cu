@@ -188,7 +188,7 @@ __device__ void UpdateRows(float scale_log2, RowPair& state, float (&c)[kForward
 }
 
 template <int kDim, int kRowTiles>
-__device__ void StoreRows(const AttentionArguments& a, int head, int first,
+__device__ void StoreRows(const AttentionArguments& a, int features, int head, int first,
                           const RowPair (&state)[kRowTiles],
                           const float (&sums)[kRowTiles][kDim / 8][4]) {
 #pragma unroll
@@ -199,7 +199,8 @@ __device__ void StoreRows(const AttentionArguments& a, int head, int first,
       RowState row = state[i].half[half];
       row.sum = SumOverQuad(row.sum);
       if (query >= a.tokens) continue;
-      StoreFragmentRow<kDim>(sums[i], half, 1.0f / row.sum, a.out, a.QueryOffset(query, head));
+      StoreFragmentRow<kDim>(sums[i], half, 1.0f / row.sum, features, a.out,
+                             a.QueryOffset(query, head));
       if (a.log_sum_exp != nullptr && FragmentColumn() == 0) {
         a.log_sum_exp[a.StatisticOffset(query, head)] = row.LogSumExp();
       }
@@ -210,7 +211,7 @@ __device__ void StoreRows(const AttentionArguments& a, int head, int first,
 // A block a (tile of ForwardQueries queries, head), a warp kRowTiles * 16 of the queries. q, k, v
 // bf16, 16-byte aligned; out fp32 or bf16. The value tile is copied while the scores are made, the
 // next key tile while the values are summed. The tiles with most keys come first.
-template <int kDim, int kRowTiles>
+template <int kDim, int kRowTiles, bool kPart>
 __global__ void __launch_bounds__(kForwardThreads) MmaForwardKernel(const AttentionArguments a) {
   constexpr int kQueries = ForwardQueries(kRowTiles), kKeys = kForwardKeys;
   const uint32_t q_tile = SharedAddress(SharedMemory());
@@ -220,25 +221,27 @@ __global__ void __launch_bounds__(kForwardThreads) MmaForwardKernel(const Attent
   const int first = static_cast<int>(gridDim.x - 1 - blockIdx.x) * kQueries;
   const int end = a.past + min(first + kQueries, a.tokens);
   const int warp_row = Warp() * kMmaRows * kRowTiles;
-  const int64_t q_stride = static_cast<int64_t>(a.heads) * kDim;
-  const int64_t kv_stride = static_cast<int64_t>(a.kv_heads) * kDim;
-  const auto* k = static_cast<const BFloat16*>(a.k.data) + a.KvHead(head) * kDim;
-  const auto* v = static_cast<const BFloat16*>(a.v.data) + a.KvHead(head) * kDim;
+  const int features = Features<kDim, kPart>(a);
+  const int64_t q_stride = static_cast<int64_t>(a.heads) * features;
+  const int64_t kv_stride = static_cast<int64_t>(a.kv_heads) * features;
+  const auto* k = static_cast<const BFloat16*>(a.k.data) + a.KvHead(head) * features;
+  const auto* v = static_cast<const BFloat16*>(a.v.data) + a.KvHead(head) * features;
   const WarpWindow window(a, first + warp_row, kMmaRows * kRowTiles);
   RowPair state[kRowTiles];
   float sums[kRowTiles][kDim / 8][4] = {};
 
   int key = a.Start(first) / kKeys * kKeys;
-  CopyTile<kDim, kQueries, kForwardThreads>(static_cast<const BFloat16*>(a.q.data) + head * kDim,
-                                            q_stride, first, a.tokens, q_tile);
-  CopyTile<kDim, kKeys, kForwardThreads>(k, kv_stride, key, end, k_tile);
+  CopyTile<kDim, kQueries, kForwardThreads>(
+      static_cast<const BFloat16*>(a.q.data) + head * features, q_stride, features, first, a.tokens,
+      q_tile);
+  CopyTile<kDim, kKeys, kForwardThreads>(k, kv_stride, features, key, end, k_tile);
   CommitCopies();
   for (; key < end; key += kKeys) {
     const bool seen = window.Sees(key, kKeys);
     uint32_t weights[kRowTiles][kKeys / 16][4];
     WaitForCopies();
     __syncthreads();
-    CopyTile<kDim, kKeys, kForwardThreads>(v, kv_stride, key, end, v_tile);
+    CopyTile<kDim, kKeys, kForwardThreads>(v, kv_stride, features, key, end, v_tile);
     CommitCopies();
     if (seen) {
       float c[kRowTiles][kKeys / 8][4] = {};
@@ -254,20 +257,27 @@ __global__ void __launch_bounds__(kForwardThreads) MmaForwardKernel(const Attent
     WaitForCopies();
     __syncthreads();
     if (key + kKeys < end) {
-      CopyTile<kDim, kKeys, kForwardThreads>(k, kv_stride, key + kKeys, end, k_tile);
+      CopyTile<kDim, kKeys, kForwardThreads>(k, kv_stride, features, key + kKeys, end, k_tile);
       CommitCopies();
     }
     if (seen) Multiply<kDim, kRowTiles, kKeys>(weights, v_tile, sums);
   }
-  StoreRows<kDim, kRowTiles>(a, head, first + warp_row, state, sums);
+  StoreRows<kDim, kRowTiles>(a, features, head, first + warp_row, state, sums);
 }
 
-template <int kDim, int kRowTiles>
+template <int kDim, int kRowTiles, bool kPart>
 cudaError_t LaunchMma(const AttentionArguments& a, cudaStream_t stream) {
   constexpr int kQueries = ForwardQueries(kRowTiles);
   const dim3 grid(static_cast<unsigned>(CeilDivide(a.tokens, kQueries)), a.heads);
-  return LaunchKernel(MmaForwardKernel<kDim, kRowTiles>, grid, kForwardThreads,
+  return LaunchKernel(MmaForwardKernel<kDim, kRowTiles, kPart>, grid, kForwardThreads,
                       TileBytes<kDim>(kQueries + 2 * kForwardKeys), stream, a);
+}
+
+template <bool kPart>
+cudaError_t LaunchMma(const AttentionArguments& a, int architecture, cudaStream_t stream) {
+  if (a.head_dim <= 64) return LaunchMma<64, 2, kPart>(a, stream);
+  return HasLittleSharedMemory(architecture) ? LaunchMma<128, 1, kPart>(a, stream)
+                                             : LaunchMma<128, 2, kPart>(a, stream);
 }
 
 }  // namespace
@@ -275,10 +285,9 @@ cudaError_t LaunchMma(const AttentionArguments& a, cudaStream_t stream) {
 cudaError_t LaunchAttentionForward(const AttentionArguments& a, int architecture,
                                    cudaStream_t stream) {
   if (UsesTensorCores(a)) {
-    if (architecture == 90) return LaunchWgmmaForward(a, stream);
-    if (a.head_dim == 64) return LaunchMma<64, 2>(a, stream);
-    return HasLittleSharedMemory(architecture) ? LaunchMma<128, 1>(a, stream)
-                                               : LaunchMma<128, 2>(a, stream);
+    if (!FillsTiles(a)) return LaunchMma<true>(a, architecture, stream);
+    return architecture == 90 ? LaunchWgmmaForward(a, stream)
+                              : LaunchMma<false>(a, architecture, stream);
   }
   return a.head_dim <= 128 ? LaunchSimt<64, 2>(a, stream) : LaunchSimt<32, 4>(a, stream);
 }

@@ -18,12 +18,13 @@ __global__ void __launch_bounds__(32 * kDeltaWarps)
   float sum = 0.0f;
   if (column < a.head_dim) {
     const int64_t offset = row * a.head_dim + column;
+    const int count = a.head_dim - column;
     float out[kVector], dout[kVector];
-    LoadElements(a.out, offset, out);
-    LoadElements(a.dout, offset, dout);
+    LoadElements(a.out, offset, count, out);
+    LoadElements(a.dout, offset, count, dout);
 #pragma unroll
     for (int i = 0; i < kVector; ++i) sum = fmaf(dout[i], out[i], sum);
-    if (dout_copy != nullptr) Store8(dout_copy + offset, 0, kVector, dout);
+    if (dout_copy != nullptr) Store8(dout_copy + offset, 0, count, dout);
   }
   sum = WarpReduce(sum, AddValues());
   const int query = static_cast<int>(row / a.heads), head = static_cast<int>(row % a.heads);
@@ -51,29 +52,35 @@ cudaError_t LaunchSimt(const AttentionArguments& a, cudaStream_t stream) {
                       kSimtThreads, shared, stream, a);
 }
 
-template <int kDim, int kWarps>
+template <int kDim, int kWarps, bool kPart>
 cudaError_t LaunchMma(const AttentionArguments& a, cudaStream_t stream) {
-  const cudaError_t error =
-      LaunchKernel(MmaKeyGradientKernel<kDim, kWarps>, Grid(a, kWarps * kMmaRows, a.kv_heads),
-                   32 * kWarps, KeyGradientLayout<kDim, kWarps>::kBytes, stream, a);
+  const cudaError_t error = LaunchKernel(MmaKeyGradientKernel<kDim, kWarps, kPart>,
+                                         Grid(a, kWarps * kMmaRows, a.kv_heads), 32 * kWarps,
+                                         KeyGradientLayout<kDim, kWarps>::kBytes, stream, a);
   if (error != cudaSuccess) return error;
-  return LaunchKernel(MmaQueryGradientKernel<kDim>, Grid(a, kQueryGradientRows, a.heads),
+  return LaunchKernel(MmaQueryGradientKernel<kDim, kPart>, Grid(a, kQueryGradientRows, a.heads),
                       kQueryGradientThreads, QueryGradientShared<kDim>(), stream, a);
 }
 
 // Eight warps a block where shared memory holds no two blocks of four.
+template <bool kPart>
+cudaError_t LaunchMma(const AttentionArguments& a, int architecture, cudaStream_t stream) {
+  if (HasLittleSharedMemory(architecture)) {
+    return a.head_dim <= 64 ? LaunchMma<64, 8, kPart>(a, stream)
+                            : LaunchMma<128, 8, kPart>(a, stream);
+  }
+  return a.head_dim <= 64 ? LaunchMma<64, 4, kPart>(a, stream)
+                          : LaunchMma<128, 4, kPart>(a, stream);
+}
+
 cudaError_t LaunchGradients(const AttentionArguments& a, bool tensor_cores, int architecture,
                             cudaStream_t stream) {
+  if (tensor_cores && !FillsTiles(a)) return LaunchMma<true>(a, architecture, stream);
   if (tensor_cores && architecture == 90) {
     const cudaError_t error = LaunchWgmmaKeyGradient(a, stream);
     return error == cudaSuccess ? LaunchWgmmaQueryGradient(a, stream) : error;
   }
-  if (tensor_cores && HasLittleSharedMemory(architecture)) {
-    return a.head_dim == 64 ? LaunchMma<64, 8>(a, stream) : LaunchMma<128, 8>(a, stream);
-  }
-  if (tensor_cores) {
-    return a.head_dim == 64 ? LaunchMma<64, 4>(a, stream) : LaunchMma<128, 4>(a, stream);
-  }
+  if (tensor_cores) return LaunchMma<false>(a, architecture, stream);
   return a.head_dim <= 128 ? LaunchSimt<32, 2>(a, stream) : LaunchSimt<16, 4>(a, stream);
 }
 

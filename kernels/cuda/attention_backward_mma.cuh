@@ -71,7 +71,7 @@ __device__ void AddQueryGradient(const AttentionArguments& a, const uint32_t (&q
 
 // dq. A block a (tile of kQueryGradientRows queries, head), a warp 16 of the queries. A stage of
 // shared memory is a tile of keys and one of values; one is copied while the other is used.
-template <int kDim>
+template <int kDim, bool kPart>
 __global__ void __launch_bounds__(kQueryGradientThreads)
     MmaQueryGradientKernel(const AttentionArguments a) {
   constexpr int kKeys = BackwardStep(kDim), kThreads = kQueryGradientThreads;
@@ -81,31 +81,32 @@ __global__ void __launch_bounds__(kQueryGradientThreads)
   const int first = static_cast<int>(gridDim.x - 1 - blockIdx.x) * kQueryGradientRows;
   const int end = min(first + kQueryGradientRows, a.tokens);
   const int warp_query = first + Warp() * kMmaRows;
-  const int64_t q_stride = static_cast<int64_t>(a.heads) * kDim;
-  const int64_t kv_stride = static_cast<int64_t>(a.kv_heads) * kDim;
-  const auto* k = static_cast<const BFloat16*>(a.k.data) + a.KvHead(head) * kDim;
-  const auto* v = static_cast<const BFloat16*>(a.v.data) + a.KvHead(head) * kDim;
+  const int features = Features<kDim, kPart>(a);
+  const int64_t q_stride = static_cast<int64_t>(a.heads) * features;
+  const int64_t kv_stride = static_cast<int64_t>(a.kv_heads) * features;
+  const auto* k = static_cast<const BFloat16*>(a.k.data) + a.KvHead(head) * features;
+  const auto* v = static_cast<const BFloat16*>(a.v.data) + a.KvHead(head) * features;
   int key = a.Start(first) / kKeys * kKeys;
   uint32_t stage = shared;
-  CopyTile<kDim, kKeys, kThreads>(k, kv_stride, key, end, stage);
-  CopyTile<kDim, kKeys, kThreads>(v, kv_stride, key, end, stage + kStage / 2);
+  CopyTile<kDim, kKeys, kThreads>(k, kv_stride, features, key, end, stage);
+  CopyTile<kDim, kKeys, kThreads>(v, kv_stride, features, key, end, stage + kStage / 2);
   CommitCopies();
 
   const WarpWindow window(a, warp_query, kMmaRows);
   const QueryPair pair(a, warp_query, head);
   uint32_t q[kDim / 16][4], dout[kDim / 16][4];
-  LoadFragments<kDim>(static_cast<const BFloat16*>(a.q.data) + head * kDim, q_stride, warp_query,
-                      end, q);
-  LoadFragments<kDim>(static_cast<const BFloat16*>(a.dout.data) + head * kDim, q_stride, warp_query,
-                      end, dout);
+  LoadFragments<kDim>(static_cast<const BFloat16*>(a.q.data) + head * features, q_stride, features,
+                      warp_query, end, q);
+  LoadFragments<kDim>(static_cast<const BFloat16*>(a.dout.data) + head * features, q_stride,
+                      features, warp_query, end, dout);
   float dq[1][kDim / 8][4] = {};
   for (; key < end; key += kKeys) {
     WaitForCopies();
     __syncthreads();
     const uint32_t other = shared + (stage == shared ? kStage : 0);
     if (key + kKeys < end) {
-      CopyTile<kDim, kKeys, kThreads>(k, kv_stride, key + kKeys, end, other);
-      CopyTile<kDim, kKeys, kThreads>(v, kv_stride, key + kKeys, end, other + kStage / 2);
+      CopyTile<kDim, kKeys, kThreads>(k, kv_stride, features, key + kKeys, end, other);
+      CopyTile<kDim, kKeys, kThreads>(v, kv_stride, features, key + kKeys, end, other + kStage / 2);
       CommitCopies();
     }
     if (window.Sees(key, kKeys)) {
@@ -117,7 +118,7 @@ __global__ void __launch_bounds__(kQueryGradientThreads)
   for (int half = 0; half < 2; ++half) {
     const int query = warp_query + FragmentRow() + 8 * half;
     if (query >= a.tokens) continue;
-    StoreFragmentRow<kDim>(dq[0], half, a.scale, a.dq, a.QueryOffset(query, head));
+    StoreFragmentRow<kDim>(dq[0], half, a.scale, features, a.dq, a.QueryOffset(query, head));
   }
 }
 
@@ -147,16 +148,16 @@ struct KeyGradientLayout {
 // Begins to copy queries [first, first + kQueries) of a head, their dout and statistics; zeros
 // behind the last query.
 template <int kDim, int kWarps>
-__device__ void CopyQueries(const AttentionArguments& a, int head, int first, int stage,
-                            uint32_t shared) {
+__device__ void CopyQueries(const AttentionArguments& a, int features, int head, int first,
+                            int stage, uint32_t shared) {
   using Layout = KeyGradientLayout<kDim, kWarps>;
   constexpr int kQueries = Layout::kQueries, kThreads = 32 * kWarps;
-  const int64_t stride = static_cast<int64_t>(a.heads) * kDim;
+  const int64_t stride = static_cast<int64_t>(a.heads) * features;
   const uint32_t tiles = shared + Layout::kStages + stage * 2 * Layout::kQueryTile;
-  CopyTile<kDim, kQueries, kThreads>(static_cast<const BFloat16*>(a.q.data) + head * kDim, stride,
-                                     first, a.tokens, tiles);
-  CopyTile<kDim, kQueries, kThreads>(static_cast<const BFloat16*>(a.dout.data) + head * kDim,
-                                     stride, first, a.tokens, tiles + Layout::kQueryTile);
+  CopyTile<kDim, kQueries, kThreads>(static_cast<const BFloat16*>(a.q.data) + head * features,
+                                     stride, features, first, a.tokens, tiles);
+  CopyTile<kDim, kQueries, kThreads>(static_cast<const BFloat16*>(a.dout.data) + head * features,
+                                     stride, features, first, a.tokens, tiles + Layout::kQueryTile);
   const uint32_t statistics = shared + Layout::kStatistics +
                               stage * static_cast<uint32_t>(sizeof(StageStatistics<kQueries>));
   for (int i = static_cast<int>(threadIdx.x); i < kQueries; i += kThreads) {
@@ -233,7 +234,7 @@ __device__ void AddKeyGradient(const AttentionArguments& a, int first_query, int
 // dk and dv. A block a (tile of 16 * kWarps keys, kv head), a warp 16 of the keys; the query heads
 // of the kv head come one after the other, in each the tiles of queries that see a key of the tile.
 // One stage of queries is copied while the other is used.
-template <int kDim, int kWarps>
+template <int kDim, int kWarps, bool kPart>
 __global__ void __launch_bounds__(32 * kWarps) MmaKeyGradientKernel(const AttentionArguments a) {
   using Layout = KeyGradientLayout<kDim, kWarps>;
   constexpr int kKeys = kWarps * kMmaRows, kThreads = 32 * kWarps, kQueries = Layout::kQueries;
@@ -242,14 +243,15 @@ __global__ void __launch_bounds__(32 * kWarps) MmaKeyGradientKernel(const Attent
   const int kv_head = static_cast<int>(blockIdx.y);
   const int key_end = min(first + kKeys, a.tokens);
   const int group = a.heads / a.kv_heads;
-  const int64_t stride = static_cast<int64_t>(a.kv_heads) * kDim;
+  const int features = Features<kDim, kPart>(a);
+  const int64_t stride = static_cast<int64_t>(a.kv_heads) * features;
   const int query_begin = first / kQueries * kQueries;
   const int tiles = (QueryEnd(a, key_end - 1) - query_begin + kQueries - 1) / kQueries;
-  CopyTile<kDim, kKeys, kThreads>(static_cast<const BFloat16*>(a.k.data) + kv_head * kDim, stride,
-                                  first, key_end, shared);
-  CopyTile<kDim, kKeys, kThreads>(static_cast<const BFloat16*>(a.v.data) + kv_head * kDim, stride,
-                                  first, key_end, shared + Layout::kKeyTile);
-  CopyQueries<kDim, kWarps>(a, kv_head * group, query_begin, 0, shared);
+  CopyTile<kDim, kKeys, kThreads>(static_cast<const BFloat16*>(a.k.data) + kv_head * features,
+                                  stride, features, first, key_end, shared);
+  CopyTile<kDim, kKeys, kThreads>(static_cast<const BFloat16*>(a.v.data) + kv_head * features,
+                                  stride, features, first, key_end, shared + Layout::kKeyTile);
+  CopyQueries<kDim, kWarps>(a, features, kv_head * group, query_begin, 0, shared);
   CommitCopies();
   const int warp_key = first + Warp() * kMmaRows;
   float dk[1][kDim / 8][4] = {}, dv[1][kDim / 8][4] = {};
@@ -258,7 +260,7 @@ __global__ void __launch_bounds__(32 * kWarps) MmaKeyGradientKernel(const Attent
     __syncthreads();
     const int next = step + 1;
     if (next < group * tiles) {
-      CopyQueries<kDim, kWarps>(a, kv_head * group + next / tiles,
+      CopyQueries<kDim, kWarps>(a, features, kv_head * group + next / tiles,
                                 query_begin + next % tiles * kQueries, next % 2, shared);
       CommitCopies();
     }
@@ -269,8 +271,8 @@ __global__ void __launch_bounds__(32 * kWarps) MmaKeyGradientKernel(const Attent
   for (int half = 0; half < 2; ++half) {
     const int key = warp_key + FragmentRow() + 8 * half;
     if (key >= a.tokens) continue;
-    StoreFragmentRow<kDim>(dk[0], half, a.scale, a.dk, a.KeyOffset(key, kv_head));
-    StoreFragmentRow<kDim>(dv[0], half, 1.0f, a.dv, a.KeyOffset(key, kv_head));
+    StoreFragmentRow<kDim>(dk[0], half, a.scale, features, a.dk, a.KeyOffset(key, kv_head));
+    StoreFragmentRow<kDim>(dv[0], half, 1.0f, features, a.dv, a.KeyOffset(key, kv_head));
   }
 }
 

@@ -1,5 +1,5 @@
-// The fp32 kernels of the backward pass, for any head_dim up to 256 and fp32 or bf16 memory. Each
-// makes the probabilities anew from log_sum_exp; a.delta holds sum_d dout * out.
+// The fp32 kernels of the backward pass, for any even head_dim up to 256 and fp32 or bf16 memory.
+// Each makes the probabilities anew from log_sum_exp; a.delta holds sum_d dout * out.
 #pragma once
 
 #include "kernels/cuda/attention_simt.cuh"

@@ -9,8 +9,7 @@
 
 namespace qft::cuda {
 
-inline constexpr char kAttentionUnsupported[] =
-    "attention: head_dim must be a multiple of 8 up to 256";
+inline constexpr char kAttentionUnsupported[] = "attention: head_dim must be even and at most 256";
 inline constexpr char kAttentionDTypeUnsupported[] = "attention: matrices must be fp32 or bf16";
 inline constexpr float kLog2E = 1.44269504088896341f;
 inline constexpr float kLn2 = 0.69314718055994531f;
@@ -89,12 +88,33 @@ struct RowState {
   __device__ float LogSumExp() const { return (max + log2f(sum)) * kLn2; }
 };
 
-// Eight elements from `offset` on, a multiple of 8.
-__device__ inline void LoadElements(const Elements& x, int64_t offset, float (&v)[kVector]) {
+__device__ inline float2 LoadPair(const float* p) {
+  return *reinterpret_cast<const float2*>(p);
+}
+__device__ inline float2 LoadPair(const BFloat16* p) {
+  return __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(p));
+}
+
+// p[0 .. 8) of `count`, zeros behind. Rows whose head_dim is no multiple of 8 begin wherever a pair
+// may.
+template <typename T>
+__device__ inline void LoadElements(const T* p, int count, float (&v)[kVector]) {
+  if (count >= kVector && Aligned8(p)) return Load8(p, 0, kVector, v);
+#pragma unroll
+  for (int i = 0; i < kVector; i += 2) {
+    const float2 pair = i < count ? LoadPair(p + i) : make_float2(0.0f, 0.0f);
+    v[i] = pair.x;
+    v[i + 1] = pair.y;
+  }
+}
+
+// Eight elements from `offset` on, zeros behind the first `count`; both are even.
+__device__ inline void LoadElements(const Elements& x, int64_t offset, int count,
+                                    float (&v)[kVector]) {
   if (x.bf16) {
-    Load8(static_cast<const BFloat16*>(x.data) + offset, 0, kVector, v);
+    LoadElements(static_cast<const BFloat16*>(x.data) + offset, count, v);
   } else {
-    Load8(static_cast<const float*>(x.data) + offset, 0, kVector, v);
+    LoadElements(static_cast<const float*>(x.data) + offset, count, v);
   }
 }
 
@@ -109,7 +129,7 @@ __device__ inline void StorePair(const Elements& x, int64_t offset, float first,
 }
 
 inline bool AttentionSupports(const AttentionShape& shape) {
-  return shape.head_dim > 0 && shape.head_dim <= 256 && shape.head_dim % kVector == 0;
+  return shape.head_dim > 0 && shape.head_dim <= kMostHeadDim && shape.head_dim % 2 == 0;
 }
 
 inline bool IsFloating(const Matrix& matrix) {
@@ -125,11 +145,16 @@ inline bool FitsTensorCores(const Elements& x) {
   return x.bf16 && reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
 }
 
-// Whether the kernels for tensor cores take this: they scale scores behind the maximum, so the
-// scale must be positive.
+// Whether the kernels for tensor cores take this: heads that fill more than half of the columns of
+// a tile, 64 or 128. They scale scores behind the maximum, so the scale must be positive.
 inline bool UsesTensorCores(const AttentionArguments& a) {
-  return (a.head_dim == 64 || a.head_dim == 128) && a.scale > 0 && FitsTensorCores(a.q) &&
+  return a.head_dim > 32 && a.head_dim <= 128 && a.scale > 0 && FitsTensorCores(a.q) &&
          FitsTensorCores(a.k) && FitsTensorCores(a.v);
+}
+
+// Whether a head fills the columns of their tiles.
+inline bool FillsTiles(const AttentionArguments& a) {
+  return a.head_dim == 64 || a.head_dim == 128;
 }
 
 // Processors with 100 KiB of shared memory or so, where big tiles leave room for one block alone.

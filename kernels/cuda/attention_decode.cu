@@ -49,10 +49,11 @@ struct TeamState {
 __device__ TeamState SumKeys(const AttentionArguments& a, int query, int head, int lanes) {
   const int team = static_cast<int>(threadIdx.x) / lanes, teams = kDecodeThreads / lanes;
   const int feature = static_cast<int>(threadIdx.x) % lanes * kVector;
-  const bool active = feature < a.head_dim;
+  const int count = a.head_dim - feature;  // of the lane's features
+  const bool active = count > 0;
   const int keys = a.past + query + 1, kv_head = a.KvHead(head);
   float q[kVector] = {};
-  if (active) LoadElements(a.q, a.QueryOffset(query, head) + feature, q);
+  if (active) LoadElements(a.q, a.QueryOffset(query, head) + feature, count, q);
   TeamState state;
   for (int first = a.Start(query); first < keys; first += kDecodeKeys * teams) {
     float scores[kDecodeKeys];
@@ -60,7 +61,7 @@ __device__ TeamState SumKeys(const AttentionArguments& a, int query, int head, i
     for (int u = 0; u < kDecodeKeys; ++u) {
       const int key = first + u * teams + team;
       float k[kVector] = {}, sum = 0.0f;
-      if (active && key < keys) LoadElements(a.k, a.KeyOffset(key, kv_head) + feature, k);
+      if (active && key < keys) LoadElements(a.k, a.KeyOffset(key, kv_head) + feature, count, k);
 #pragma unroll
       for (int i = 0; i < kVector; ++i) sum = fmaf(q[i], k[i], sum);
       for (int offset = lanes / 2; offset > 0; offset /= 2) {
@@ -74,7 +75,7 @@ __device__ TeamState SumKeys(const AttentionArguments& a, int query, int head, i
     for (int u = 0; u < kDecodeKeys; ++u) {
       const int key = first + u * teams + team;
       float v[kVector] = {};
-      if (active && key < keys) LoadElements(a.v, a.KeyOffset(key, kv_head) + feature, v);
+      if (active && key < keys) LoadElements(a.v, a.KeyOffset(key, kv_head) + feature, count, v);
       state.Add(scores[u], v);
     }
   }
@@ -95,7 +96,7 @@ __global__ void __launch_bounds__(kDecodeThreads)
     maxima[team] = state.max;
     totals[team] = state.sum;
   }
-  for (int i = 0; i < kVector && feature < a.head_dim; ++i) {
+  for (int i = 0; i < kVector && feature + i < a.head_dim; ++i) {
     values[team * a.head_dim + feature + i] = state.values[i];
   }
   __syncthreads();

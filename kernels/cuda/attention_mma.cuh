@@ -2,7 +2,8 @@
 // the fragments of MultiplyAdd, and which keys the queries of a warp see.
 //
 // A tile of n rows of kDim elements takes n * kDim * 2 bytes; the 16-byte chunks of row r are
-// permuted by r % 8, so that eight rows of one column of chunks lie in different banks.
+// permuted by r % 8, so that eight rows of one column of chunks lie in different banks. Heads may
+// have fewer features than a tile has columns, an even number; the others are zeros.
 #pragma once
 
 #include "kernels/cuda/attention_common.cuh"
@@ -42,11 +43,25 @@ __device__ inline uint32_t SkipChunkPairs(uint32_t address, int pairs) {
   return address ^ static_cast<uint32_t>(pairs) << 5;
 }
 
-// Begins to copy rows [first, first + kRows) of `from` to the tile; zeros from row `end` on. All
-// threads of the block.
+// Features of a head: kDim, so that a compiler knows them, or, where kPart, fewer.
+template <int kDim, bool kPart>
+__device__ inline int Features(const AttentionArguments& a) {
+  return kPart ? a.head_dim : kDim;
+}
+
+// Begins to copy a chunk of a row of `features`, zeros behind the first `count` of the chunk. Where
+// whole chunks make a row, all are aligned to 16 bytes; else they begin where a pair may.
+__device__ inline void CopyChunk(uint32_t to, const BFloat16* from, int features, int count) {
+  if (features % kVector == 0) return CopyAsync16(to, from, count > 0);
+#pragma unroll
+  for (int i = 0; i < kVector; i += 2) CopyAsync4(to + 2 * i, from + i, i < count);
+}
+
+// Begins to copy rows [first, first + kRows) of `from`, `features` of each, to the tile; zeros
+// behind them and from row `end` on. All threads of the block.
 template <int kDim, int kRows, int kThreads>
-__device__ inline void CopyTile(const BFloat16* from, int64_t stride, int first, int end,
-                                uint32_t tile) {
+__device__ inline void CopyTile(const BFloat16* from, int64_t stride, int features, int first,
+                                int end, uint32_t tile) {
   constexpr int kChunks = kDim / kVector;
   constexpr int kRowStep = kThreads / kChunks;
   static_assert(kRowStep % 8 == 0 && kRows % kRowStep == 0);
@@ -54,9 +69,10 @@ __device__ inline void CopyTile(const BFloat16* from, int64_t stride, int first,
   const int chunk = static_cast<int>(threadIdx.x) % kChunks;
   const uint32_t to = ChunkAddress<kDim>(tile, row, chunk);
   const BFloat16* source = from + (first + row) * stride + chunk * kVector;
+  const int count = features - chunk * kVector;
 #pragma unroll
   for (int i = 0; i < kRows; i += kRowStep) {
-    CopyAsync16(to + TileBytes<kDim>(i), source, first + row + i < end);
+    CopyChunk(to + TileBytes<kDim>(i), source, features, first + row + i < end ? count : 0);
     source += kRowStep * stride;
   }
 }
@@ -148,22 +164,24 @@ __device__ inline void Pack(const float (&c)[kColumns / 8][4], uint32_t (&a)[kCo
   }
 }
 
-// The lane's part of one row of c (half 0: FragmentRow(), 1: that + 8), times `factor`, to x from
-// `offset` on.
+// The lane's part of the first `features` of one row of c (half 0: FragmentRow(), 1: that + 8),
+// times `factor`, to x from `offset` on.
 template <int kDim>
 __device__ inline void StoreFragmentRow(const float (&c)[kDim / 8][4], int half, float factor,
-                                        const Elements& x, int64_t offset) {
+                                        int features, const Elements& x, int64_t offset) {
 #pragma unroll
   for (int j = 0; j < kDim / 8; ++j) {
+    if (8 * j + FragmentColumn() >= features) continue;
     StorePair(x, offset + 8 * j + FragmentColumn(), c[j][2 * half] * factor,
               c[j][2 * half + 1] * factor);
   }
 }
 
-// Rows first .. first + 15 of `from` as fragments of a; zeros from row `end` on.
+// Rows first .. first + 15 of `from`, `features` of each, as fragments of a; zeros behind them and
+// from row `end` on.
 template <int kDim>
-__device__ inline void LoadFragments(const BFloat16* from, int64_t stride, int first, int end,
-                                     uint32_t (&a)[kDim / 16][4]) {
+__device__ inline void LoadFragments(const BFloat16* from, int64_t stride, int features, int first,
+                                     int end, uint32_t (&a)[kDim / 16][4]) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int row = first + FragmentRow() + 8 * half;
@@ -172,8 +190,9 @@ __device__ inline void LoadFragments(const BFloat16* from, int64_t stride, int f
     for (int step = 0; step < kDim / 16; ++step) {
 #pragma unroll
       for (int side = 0; side < 2; ++side) {
-        a[step][2 * side + half] =
-            row < end ? *reinterpret_cast<const uint32_t*>(source + 16 * step + 8 * side) : 0;
+        const int column = 16 * step + 8 * side;
+        const bool inside = row < end && column + FragmentColumn() < features;
+        a[step][2 * side + half] = inside ? *reinterpret_cast<const uint32_t*>(source + column) : 0;
       }
     }
   }

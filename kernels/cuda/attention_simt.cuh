@@ -1,7 +1,6 @@
-// Pieces of the fp32 attention kernels, for any head_dim that is a multiple of 8 up to 256 and fp32
-// or bf16 memory. A block of 256 threads, 16 x 16, works on square tiles of kTile rows; thread (y,
-// x) owns rows y + 16 i, and of a score tile columns x + 16 j, of a tile of features columns 4 (x +
-// 16 c) .. + 4.
+// Pieces of the fp32 attention kernels, for any even head_dim up to 256 and fp32 or bf16 memory. A
+// block of 256 threads, 16 x 16, works on square tiles of kTile rows; thread (y, x) owns rows y +
+// 16 i, and of a score tile columns x + 16 j, of a tile of features columns 4 (x + 16 c) .. + 4.
 #pragma once
 
 #include "kernels/cuda/attention_common.cuh"
@@ -12,9 +11,10 @@ inline constexpr int kSimtThreads = 256;
 inline constexpr int kSimtSide = 16;
 inline constexpr int kSimtVector = 4;
 
-// Floats between rows in shared memory: rows at vectors that touch different banks.
+// Floats between rows in shared memory: the vectors that rows are loaded in, and so much more that
+// rows at vectors touch different banks.
 __host__ __device__ constexpr int SimtStride(int cols) {
-  return cols + kSimtVector;
+  return ((cols + kVector - 1) & -kVector) + kSimtVector;
 }
 
 __device__ inline int SimtRow(int i) {
@@ -24,15 +24,15 @@ __device__ inline int SimtColumn(int j) {
   return static_cast<int>(threadIdx.x) % kSimtSide + kSimtSide * j;
 }
 
-// Row r of the tile, [kTile][SimtStride(dim)]: dim elements of x from offset + r * stride on; zeros
-// from row `rows` on.
+// Row r of the tile, [kTile][SimtStride(dim)]: dim elements of x from offset + r * stride on, then
+// zeros up to whole vectors; zeros from row `rows` on.
 template <int kTile>
 __device__ inline void LoadSimtTile(const Elements& x, int64_t offset, int64_t stride, int rows,
                                     int dim, float* tile) {
   for (int r = SimtRow(0); r < kTile; r += kSimtSide) {
     for (int c = kVector * SimtColumn(0); c < dim; c += kVector * kSimtSide) {
       float v[kVector] = {};
-      if (r < rows) LoadElements(x, offset + r * stride + c, v);
+      if (r < rows) LoadElements(x, offset + r * stride + c, dim - c, v);
       float4* to = reinterpret_cast<float4*>(tile + r * SimtStride(dim) + c);
       to[0] = make_float4(v[0], v[1], v[2], v[3]);
       to[1] = make_float4(v[4], v[5], v[6], v[7]);
@@ -132,6 +132,7 @@ __device__ inline void StoreSimtRow(const float (&row)[kVectors][kSimtVector], f
     const int column = kSimtVector * SimtColumn(c);
     if (column >= dim) continue;
     StorePair(x, offset + column, row[c][0] * factor, row[c][1] * factor);
+    if (column + 2 >= dim) continue;
     StorePair(x, offset + column + 2, row[c][2] * factor, row[c][3] * factor);
   }
 }

@@ -1,4 +1,5 @@
-// The attention kernels for Hopper's tensor cores (sm_90a), for what UsesTensorCores accepts.
+// The attention kernels for Hopper's tensor cores (sm_90a), for what UsesTensorCores accepts and
+// FillsTiles.
 #pragma once
 
 #include "kernels/cuda/attention_common.cuh"

@@ -91,10 +91,10 @@ struct QueryGradients {
         pair(arguments, warp_query, head),
         shared(shared_address) {
     const int64_t stride = static_cast<int64_t>(a.heads) * kDim;
-    LoadFragments<kDim>(static_cast<const BFloat16*>(a.q.data) + head * kDim, stride, warp_query,
-                        a.tokens, q);
-    LoadFragments<kDim>(static_cast<const BFloat16*>(a.dout.data) + head * kDim, stride, warp_query,
-                        a.tokens, dout);
+    LoadFragments<kDim>(static_cast<const BFloat16*>(a.q.data) + head * kDim, stride, kDim,
+                        warp_query, a.tokens, q);
+    LoadFragments<kDim>(static_cast<const BFloat16*>(a.dout.data) + head * kDim, stride, kDim,
+                        warp_query, a.tokens, dout);
   }
 
   __device__ uint32_t KeyTile(const Ring<kStages>& ring) const {

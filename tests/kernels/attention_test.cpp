@@ -140,6 +140,14 @@ TEST(Attention, OddDimAndTail) {
   ExpectMatchesReference(MakeProblem({67}, 3, 1, 40, 20));
 }
 
+// Rows that begin at no multiple of any vector, in tiles of every size.
+TEST(Attention, EveryEvenHeadDim) {
+  for (const int dim : {2, 4, 6, 10, 12, 20, 30, 36, 66, 98, 100, 126, 130, 194, 250, 252, 254}) {
+    SCOPED_TRACE(dim);
+    ExpectMatchesReference(MakeProblem({37, 1, 41}, 4, 2, dim, 25));
+  }
+}
+
 TEST(Attention, GroupedHeadsSeveralTiles) {
   ExpectMatchesReference(MakeProblem({330}, 6, 2, 64, 30));
 }
@@ -168,14 +176,16 @@ TEST(Attention, LargeScores) {
 }
 
 TEST(Attention, UnsupportedHeadDimIsReported) {
-  const Problem p = MakeProblem({4}, 1, 1, 12, 75);
-  for (const NamedEngine& named : LayerEngines()) {
-    Engine* engine = named.engine.get();
-    EngineArray<int32_t> start(engine, p.start);
-    EngineArray<float> q(engine, p.q), out(engine, p.q.size()), lse(engine, size_t{4});
-    engine->AttentionForward(p.shape, start.data(), q.AsMatrix(4), q.AsMatrix(4), q.AsMatrix(4),
-                             out.AsMatrix(4), lse.data());
-    EXPECT_NE(engine->Synchronize(), nullptr);
+  for (const int dim : {1, 7, 258}) {
+    const Problem p = MakeProblem({4}, 1, 1, dim, 75);
+    for (const NamedEngine& named : LayerEngines()) {
+      Engine* engine = named.engine.get();
+      EngineArray<int32_t> start(engine, p.start);
+      EngineArray<float> q(engine, p.q), out(engine, p.q.size()), lse(engine, size_t{4});
+      engine->AttentionForward(p.shape, start.data(), q.AsMatrix(4), q.AsMatrix(4), q.AsMatrix(4),
+                               out.AsMatrix(4), lse.data());
+      EXPECT_NE(engine->Synchronize(), nullptr) << named.name << " " << dim;
+    }
   }
 }
 
@@ -205,6 +215,29 @@ TEST(Attention, DocumentsDoNotSeeEachOther) {
   for (int i : {0, 2, 3, 4}) {
     EXPECT_TRUE(SameBits(Rows(a[i], 240, 50, 150), Rows(b[i], 240, 50, 150))) << i;
     EXPECT_FALSE(SameBits(Rows(a[i], 240, 0, 50), Rows(b[i], 240, 0, 50))) << i;
+  }
+}
+
+// What lies beside a head's features is another head's.
+TEST(Attention, HeadsDoNotSeeEachOther) {
+  for (const int dim : {6, 32, 100}) {
+    const Problem p = MakeProblem({70}, 2, 2, dim, 85);
+    Problem other = p;
+    for (Floats* x : {&other.q, &other.k, &other.v, &other.dout}) {
+      for (size_t i = 0; i < x->size(); ++i) {
+        if (i / dim % 2 == 1) (*x)[i] = std::nanf("");
+      }
+    }
+    for (const NamedEngine& named : LayerEngines()) {
+      const std::vector<Floats> a = RunAttention(named.engine.get(), p);
+      const std::vector<Floats> b = RunAttention(named.engine.get(), other);
+      for (const int output : {0, 2, 3, 4}) {
+        for (size_t i = 0; i < a[output].size(); ++i) {
+          if (i / dim % 2 == 1) continue;
+          ASSERT_EQ(a[output][i], b[output][i]) << named.name << " " << output << " " << i;
+        }
+      }
+    }
   }
 }
 
@@ -254,7 +287,7 @@ Floats Decode(Engine* engine, const AttentionShape& shape, int64_t past, const F
 // means.
 TEST(Attention, SlidingWindows) {
   for (const int window : {1, 5, 64, 100}) {
-    for (const int dim : {24, 64}) {
+    for (const int dim : {24, 64, 100}) {
       Problem p = MakeProblem({150, 43}, 2, 1, dim, 7);
       for (size_t t = 0; t < p.start.size(); ++t) {
         p.start[t] = std::max(p.start[t], static_cast<int32_t>(t) + 1 - window);
@@ -267,26 +300,28 @@ TEST(Attention, SlidingWindows) {
 TEST(Attention, DecodeSeesNoFurtherThanItsWindow) {
   constexpr int kTokens = 150;
   constexpr int kWindow = 20;
-  Problem p = MakeProblem({kTokens}, 4, 2, 64, 111);
-  for (int t = 0; t < kTokens; ++t) p.start[t] = std::max(0, t + 1 - kWindow);
-  const Reference expected = Solve(p);
-  for (const int count : {1, 3, 8, 70}) {
-    AttentionShape shape = p.shape;
-    shape.tokens = count;
-    const int64_t past = kTokens - count;
-    const Floats q(p.q.end() - count * 4 * 64, p.q.end());
-    const std::vector<int32_t> first(p.start.end() - count, p.start.end());
-    const Floats got = RunEverywhere([&](Engine* engine) {
-      return std::vector<Floats>{Decode(engine, shape, past, q, p.k, p.v, first)};
-    })[0];
-    const Doubles last(expected.out.end() - count * 4 * 64, expected.out.end());
-    EXPECT_LT(RelativeError(got, last), 2e-6) << count;
+  for (const int dim : {64, 100}) {
+    Problem p = MakeProblem({kTokens}, 4, 2, dim, 111);
+    for (int t = 0; t < kTokens; ++t) p.start[t] = std::max(0, t + 1 - kWindow);
+    const Reference expected = Solve(p);
+    for (const int count : {1, 3, 8, 70}) {
+      AttentionShape shape = p.shape;
+      shape.tokens = count;
+      const int64_t past = kTokens - count;
+      const Floats q(p.q.end() - count * 4 * dim, p.q.end());
+      const std::vector<int32_t> first(p.start.end() - count, p.start.end());
+      const Floats got = RunEverywhere([&](Engine* engine) {
+        return std::vector<Floats>{Decode(engine, shape, past, q, p.k, p.v, first)};
+      })[0];
+      const Doubles last(expected.out.end() - count * 4 * dim, expected.out.end());
+      EXPECT_LT(RelativeError(got, last), 2e-6) << dim << " " << count;
+    }
   }
 }
 
 TEST(Attention, DecodeContinuesASequence) {
   constexpr int kTokens = 150;
-  for (int dim : {24, 64, 128}) {
+  for (int dim : {2, 6, 24, 64, 100, 128, 250}) {
     const Problem p = MakeProblem({kTokens}, 4, 2, dim, 110);
     const Reference expected = Solve(p);
     // A cache longer than what is valid: the rest must not be read.

@@ -191,32 +191,34 @@ TEST(Bf16, QuantisingAndLayers) {
 }
 
 TEST(Bf16, RopeAndEmbedding) {
-  constexpr int64_t kTokens = 37, kHeads = 3, kDim = 64, kVocabulary = 50;
-  const std::vector<float> x = Rounded(TestRandom(1).Floats(kTokens * kHeads * kDim));
-  const std::vector<float> table = TestRandom(2).Floats(kVocabulary * kHeads * kDim);
-  std::vector<int32_t> positions, tokens;
-  for (int32_t t = 0; t < kTokens; ++t) positions.push_back(100 * t);
-  for (int32_t t = 0; t < kTokens; ++t) tokens.push_back(t * 7 % kVocabulary / 2);
-  std::vector<float> frequency;
-  frequency.reserve(kDim / 2);
-  for (int i = 0; i < kDim / 2; ++i) frequency.push_back(std::pow(1e4f, -2.0f * i / kDim));
-  ExpectClose(
-      [&](Engine& engine) {
-        const TestMatrix turned(engine, kTokens, x), back(engine, kTokens, x);
-        const TestMatrix looked_up(engine, kTokens, x);
-        const EngineArray<int32_t> at(engine, positions), ids(engine, tokens);
-        const EngineArray<float> inverse(engine, frequency), values(engine, table);
-        const EngineArray<float> gradient(engine, table);
-        engine.Rope(turned.matrix(), at.data(), inverse.data(), kHeads, kDim, false);
-        engine.Rope(back.matrix(), at.data(), inverse.data(), kHeads, kDim, true);
-        engine.EmbeddingForward(ids.data(),
-                                {values.data(), nullptr, DType::kF32, kVocabulary, kHeads * kDim},
-                                looked_up.matrix());
-        engine.EmbeddingBackward(ids.data(), turned.matrix(), 0,
-                                 {gradient.data(), DType::kF32, kVocabulary, kHeads * kDim});
-        return Results{turned.Read(), back.Read(), looked_up.Read(), gradient.Read()};
-      },
-      2 * kStored);
+  constexpr int64_t kTokens = 37, kHeads = 3, kVocabulary = 50;
+  for (const int dim : {6, 64, 100}) {
+    const std::vector<float> x = Rounded(TestRandom(1).Floats(kTokens * kHeads * dim));
+    const std::vector<float> table = TestRandom(2).Floats(kVocabulary * kHeads * dim);
+    std::vector<int32_t> positions, tokens;
+    for (int32_t t = 0; t < kTokens; ++t) positions.push_back(100 * t);
+    for (int32_t t = 0; t < kTokens; ++t) tokens.push_back(t * 7 % kVocabulary / 2);
+    std::vector<float> frequency;
+    frequency.reserve(dim / 2);
+    for (int i = 0; i < dim / 2; ++i) frequency.push_back(std::pow(1e4f, -2.0f * i / dim));
+    ExpectClose(
+        [&](Engine& engine) {
+          const TestMatrix turned(engine, kTokens, x), back(engine, kTokens, x);
+          const TestMatrix looked_up(engine, kTokens, x);
+          const EngineArray<int32_t> at(engine, positions), ids(engine, tokens);
+          const EngineArray<float> inverse(engine, frequency), values(engine, table);
+          const EngineArray<float> gradient(engine, table);
+          engine.Rope(turned.matrix(), at.data(), inverse.data(), kHeads, dim, false);
+          engine.Rope(back.matrix(), at.data(), inverse.data(), kHeads, dim, true);
+          engine.EmbeddingForward(ids.data(),
+                                  {values.data(), nullptr, DType::kF32, kVocabulary, kHeads * dim},
+                                  looked_up.matrix());
+          engine.EmbeddingBackward(ids.data(), turned.matrix(), 0,
+                                   {gradient.data(), DType::kF32, kVocabulary, kHeads * dim});
+          return Results{turned.Read(), back.Read(), looked_up.Read(), gradient.Read()};
+        },
+        2 * kStored);
+  }
 }
 
 TEST(Bf16, CrossEntropy) {
@@ -253,8 +255,8 @@ struct AttentionCase {
   bool narrow = true;  // dout and the results are bf16, or fp32
 };
 
-// One token, less than a tile, tiles and more with boundaries anywhere; shared keys; a head_dim
-// that tensor cores do not take.
+// One token, less than a tile, tiles and more with boundaries anywhere; shared keys; heads that do
+// not fill a tile or are not for tensor cores, with rows at no multiple of 16 bytes.
 const AttentionCase kAttentionCases[] = {{{1}, 1, 1, 64},
                                          {{1, 16}, 1, 1, 128},
                                          {{200}, 2, 1, 64},
@@ -265,7 +267,15 @@ const AttentionCase kAttentionCases[] = {{{1}, 1, 1, 64},
                                          {{1, 400, 63}, 2, 1, 64, 0, false},
                                          {{300, 150}, 2, 1, 128, 100},
                                          {{150, 143}, 2, 2, 64, 1},
-                                         {{90}, 2, 1, 80}};
+                                         {{90}, 2, 1, 80},
+                                         {{1}, 1, 1, 2},
+                                         {{65, 1, 70}, 4, 2, 6},
+                                         {{150}, 3, 1, 20, 40},
+                                         {{170, 1, 90}, 4, 2, 34},
+                                         {{130, 77, 1}, 4, 2, 100},
+                                         {{100, 50}, 2, 2, 100, 30, false},
+                                         {{70, 61}, 2, 1, 130},
+                                         {{90}, 3, 3, 254, 0, false}};
 
 std::vector<int32_t> Starts(const AttentionCase& c) {
   std::vector<int32_t> start;
@@ -330,7 +340,7 @@ TEST(Bf16, Attention) {
 TEST(Bf16, ATokenThatSeesItselfAlone) {
   const EnginePointer gpu = CreateVariant("cuda", 1);
   if (gpu == nullptr) GTEST_SKIP() << "no GPU";
-  for (const int32_t dim : {64, 128}) {
+  for (const int32_t dim : {64, 100, 128}) {
     constexpr int64_t kTokens = 293;
     const AttentionCase c = {{kTokens}, 2, 2, dim, 1};
     const AttentionShape shape = Shape(c, kTokens);
@@ -365,7 +375,7 @@ TEST(Bf16, ATokenThatSeesItselfAlone) {
 // A cache that is longer than what is valid: the rest must not be read.
 TEST(Bf16, AttentionOverACache) {
   constexpr int64_t kPast = 230, kBehind = 20;
-  for (const int32_t dim : {64, 128}) {
+  for (const int32_t dim : {6, 34, 64, 100, 128, 130}) {
     for (const int64_t tokens : {1, 40, 300}) {
       const AttentionShape shape = Shape({{}, 4, 2, dim}, tokens);
       const int64_t valid = kPast + tokens;
@@ -395,9 +405,9 @@ struct Product {
   int64_t inputs;
 };
 
-// Multiples of the tiles, less, more, and with tails.
-const Product kProducts[] = {{64, 256, 128},   {128, 256, 256},  {300, 520, 1040},
-                             {512, 4096, 576}, {1000, 264, 144}, {2048, 96, 4096}};
+// Multiples of the tiles, less, more, with tails, and with rows at odd addresses.
+const Product kProducts[] = {{64, 256, 128},   {128, 256, 256},  {300, 520, 1040}, {512, 4096, 576},
+                             {1000, 264, 144}, {2048, 96, 4096}, {96, 200, 130},   {304, 131, 257}};
 
 // The three products of a linear layer with 16 critical features and a second term, on bf16 and
 // fp32, added to and not. TF32 and 16-bit factors at critical features, bf16 in what is stored.

@@ -27,10 +27,10 @@ Problem MakeProblem(int64_t tokens, int64_t heads, int32_t dim, uint32_t seed) {
 }
 
 std::vector<Problem> Problems(uint32_t seed) {
-  return {MakeProblem(1, 1, 2, seed),    MakeProblem(3, 5, 16, seed),
-          MakeProblem(2, 3, 34, seed),   MakeProblem(65, 4, 64, seed),
-          MakeProblem(9, 2, 80, seed),   MakeProblem(130, 8, 128, seed),
-          MakeProblem(700, 7, 20, seed), MakeProblem(4, 1, 1024, seed)};
+  return {
+      MakeProblem(1, 1, 2, seed),    MakeProblem(3, 5, 16, seed),   MakeProblem(2, 3, 34, seed),
+      MakeProblem(65, 4, 64, seed),  MakeProblem(9, 2, 80, seed),   MakeProblem(130, 8, 128, seed),
+      MakeProblem(700, 7, 20, seed), MakeProblem(33, 4, 100, seed), MakeProblem(4, 1, 1024, seed)};
 }
 
 Doubles ReferenceRstd(const Problem& p, const Doubles& x) {

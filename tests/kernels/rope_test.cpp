@@ -51,7 +51,7 @@ Doubles Reference(const Problem& p, bool inverse) {
 }
 
 TEST(Rope, MatchesReference) {
-  for (int dim : {8, 24, 64, 72, 128}) {
+  for (int dim : {2, 6, 8, 20, 24, 64, 72, 100, 128, 250}) {
     const Problem p = MakeProblem({0, 1, 2, 3, 17, 0, 1, 500, 4095}, 3, dim, 1);
     EXPECT_LT(RelativeError(RotateEverywhere(p, false), Reference(p, false)), 1e-7) << dim;
     EXPECT_LT(RelativeError(RotateEverywhere(p, true), Reference(p, true)), 1e-7) << dim;

@@ -23,8 +23,9 @@ std::vector<LlamaShape> Shapes() {
   two_chunks.vocabulary = 8200;
   two_chunks.hidden = 16;
   two_chunks.layers = 1;
-  return {LlamaShape(), tied,         one_head,      wide_heads,    two_chunks,
-          Qwen2Shape(), Qwen3Shape(), BiasedShape(), SmolLm3Shape()};
+  return {LlamaShape(),    tied,         one_head,      wide_heads,     two_chunks,
+          Qwen2Shape(),    Qwen3Shape(), BiasedShape(), SmolLm3Shape(), HeadDim100Shape(),
+          HeadDim10Shape()};
 }
 
 class ForwardTest : public testing::TestWithParam<size_t> {
@@ -55,7 +56,10 @@ TEST_P(ForwardTest, DocumentsOfAMicroBatchDoNotSeeEachOther) {
   std::vector<float> apart = session.Forward(first);
   const std::vector<float> rest = session.Forward(second);
   apart.insert(apart.end(), rest.begin(), rest.end());
-  EXPECT_LT(LargestDifference(session.Forward(both), apart), 1e-4);
+  // On tensor cores the order of sums depends on where a document begins: a last bit may move a
+  // code.
+  const double tolerance = OnGpu() ? 2e-2 * LargestMagnitude(apart) : 1e-4;
+  EXPECT_LT(LargestDifference(session.Forward(both), apart), tolerance);
 }
 
 TEST_P(ForwardTest, EvaluationIsTheMeanOfTokenLosses) {

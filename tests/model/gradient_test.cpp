@@ -94,6 +94,19 @@ TEST(PlainGradientTest, Families) {
   }
 }
 
+TEST(PlainGradientTest, EvenHeadDimensions) {
+  for (const int head_dim : {2, 6, 12, 20, 100}) {
+    for (const char* family : {"llama", "qwen3"}) {
+      LlamaShape shape = SmallShape(false);
+      shape.family = family;
+      shape.head_dim = head_dim;
+      shape.heads = 3;
+      SCOPED_TRACE(shape.Json());
+      ExpectExactGradients(shape, {}, SomeBatches(64));
+    }
+  }
+}
+
 // The head and the embedding go through in chunks of 8192 vocabulary entries.
 TEST(PlainGradientTest, SeveralVocabularyChunks) {
   for (const bool tied : {false, true}) {
@@ -187,8 +200,8 @@ TEST(IntegerGradientTest, PointsWhereTheReferencePoints) {
   LlamaShape wide_qwen2 = wide, wide_qwen3 = wide;
   wide_qwen2.family = "qwen2";
   wide_qwen3.family = "qwen3";
-  for (const LlamaShape& shape :
-       {SmallShape(false), SmallShape(true), wide, wide_qwen2, wide_qwen3}) {
+  for (const LlamaShape& shape : {SmallShape(false), SmallShape(true), wide, wide_qwen2, wide_qwen3,
+                                  HeadDim100Shape(), HeadDim10Shape()}) {
     const TestModel model(shape);
     TestSession session(model);
     session.Randomise(7);

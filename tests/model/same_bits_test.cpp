@@ -68,8 +68,8 @@ LlamaShape Wide() {
 }
 
 std::vector<LlamaShape> Shapes() {
-  return {LlamaShape(), Tied(),       TwoChunks(),   Wide(),
-          Qwen2Shape(), Qwen3Shape(), BiasedShape(), SmolLm3Shape()};
+  return {LlamaShape(), Tied(),        TwoChunks(),    Wide(),          Qwen2Shape(),
+          Qwen3Shape(), BiasedShape(), SmolLm3Shape(), HeadDim10Shape()};
 }
 
 class SameBitsTest : public testing::TestWithParam<size_t> {

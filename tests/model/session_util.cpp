@@ -156,6 +156,20 @@ LlamaShape BiasedShape() {
   return shape;
 }
 
+LlamaShape HeadDim100Shape() {
+  LlamaShape shape;
+  shape.head_dim = 100;
+  shape.heads = 2;
+  shape.kv_heads = 1;
+  return shape;
+}
+
+LlamaShape HeadDim10Shape() {
+  LlamaShape shape = Qwen3Shape();
+  shape.head_dim = 10;
+  return shape;
+}
+
 TestBatch RandomBatch(int vocabulary, const std::vector<int>& lengths, uint32_t seed) {
   std::mt19937 random(seed);
   TestBatch batch;

@@ -31,6 +31,10 @@ LlamaShape Qwen3Shape();
 LlamaShape SmolLm3Shape();  // its second layer does not rotate
 // LLaMA with every bias that a configuration may ask for.
 LlamaShape BiasedShape();
+// Heads, of q and of k, in rows that begin at no multiple of 16 bytes: of 100 features, as in
+// OpenLLaMA 3B, and of 10, normed.
+LlamaShape HeadDim100Shape();
+LlamaShape HeadDim10Shape();
 
 // A micro-batch that owns its arrays. Empty vectors stand for NULL.
 struct TestBatch {

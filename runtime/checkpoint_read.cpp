@@ -145,6 +145,7 @@ Status RestoreCheckpoint(Session& session, FileSystem& fs, const CheckpointFiles
                        info == nullptr ? " is missing" : " has another shape or type"));
     }
   }
+  session.snapshot().BeforeOverwriteAll();
   std::vector<char> buffer;
   for (const StatePart& part : parts) {
     for (size_t begin = 0; begin < part.bytes; begin += kCopyBytes) {

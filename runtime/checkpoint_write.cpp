@@ -1,51 +1,67 @@
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "absl/strings/escaping.h"
 #include "base/hash.h"
+#include "runtime/checkpoint_content.h"
 #include "runtime/checkpoint_files.h"
-#include "runtime/checkpoint_states.h"
 #include "runtime/data/safetensors.h"
 
 namespace qft {
 namespace {
 
-// Copies a part out of the engine piece by piece.
+// Everything goes through one buffer.
+PartReader EngineReader(Session& session, const std::vector<StatePart>& parts) {
+  auto buffer = std::make_shared<std::vector<char>>();
+  return [&session, parts, buffer](size_t part, size_t begin,
+                                   size_t size) -> StatusOr<const char*> {
+    buffer->resize(size);
+    session.engine().CopyToHost(buffer->data(), static_cast<char*>(parts[part].data) + begin, size);
+    QFT_RETURN_IF_ERROR(session.Synchronize());
+    return buffer->data();
+  };
+}
+
+// Gives sink(data, size) the part piece by piece.
 template <typename Sink>
-Status ForEachPiece(Session& session, const StatePart& part, std::vector<char>& buffer,
-                    const Sink& sink) {
-  for (size_t begin = 0; begin < part.bytes; begin += kCopyBytes) {
-    const size_t size = std::min(kCopyBytes, part.bytes - begin);
-    buffer.resize(size);
-    session.engine().CopyToHost(buffer.data(), static_cast<char*>(part.data) + begin, size);
-    QFT_RETURN_IF_ERROR(sink(buffer.data(), size));
+Status ForEachPiece(size_t bytes, size_t part, const PartReader& read, const Sink& sink) {
+  for (size_t begin = 0; begin < bytes; begin += kCopyBytes) {
+    const size_t size = std::min(kCopyBytes, bytes - begin);
+    QFT_ASSIGN_OR_RETURN(const char* data, read(part, begin, size));
+    QFT_RETURN_IF_ERROR(sink(data, size));
   }
   return absl::OkStatus();
 }
 
-StatusOr<nlohmann::json> WriteStates(Session& session, FileSystem& fs, const std::string& path) {
-  const std::vector<StatePart> parts = StateParts(session);
+// The manifest's entries of what was written.
+struct WrittenStates {
+  nlohmann::json file;
+  nlohmann::json tensors = nlohmann::json::object();
+};
+
+StatusOr<WrittenStates> WriteStates(const CheckpointContent& content, FileSystem& fs,
+                                    const std::string& path) {
   std::vector<TensorInfo> infos;
-  infos.reserve(parts.size());
-  for (const StatePart& part : parts) infos.push_back(part.info);
+  infos.reserve(content.parts.size());
+  for (const StatePart& part : content.parts) infos.push_back(part.info);
   QFT_ASSIGN_OR_RETURN(const std::unique_ptr<SafetensorsWriter> writer,
                        SafetensorsWriter::Create(fs, path, infos, {{"format", "libqft"}}));
-  nlohmann::json tensors = nlohmann::json::object();
-  std::vector<char> buffer;
-  for (const StatePart& part : parts) {
+  WrittenStates written;
+  for (size_t i = 0; i < content.parts.size(); ++i) {
+    const StatePart& part = content.parts[i];
     Hasher hasher;
-    QFT_RETURN_IF_ERROR(ForEachPiece(session, part, buffer, [&](const char* data, size_t size) {
-      hasher.Update(data, size);
-      return writer->Append(data, size);
-    }));
-    tensors[part.info.name] = {{"bytes", part.bytes}, {"xxh3_128", hasher.Hex()}};
+    QFT_RETURN_IF_ERROR(
+        ForEachPiece(part.bytes, i, content.read, [&](const char* data, size_t size) {
+          hasher.Update(data, size);
+          return writer->Append(data, size);
+        }));
+    written.tensors[part.info.name] = {{"bytes", part.bytes}, {"xxh3_128", hasher.Hex()}};
   }
   QFT_RETURN_IF_ERROR(writer->Finish());
-  return tensors;
+  written.file = {{"bytes", writer->size()}, {"xxh3_128", writer->Hash()}};
+  return written;
 }
 
-std::string MakeManifest(Session& session, const std::string& blob, const nlohmann::json& tensors,
-                         uint64_t states_bytes, const std::string& states_hash) {
+nlohmann::ordered_json ManifestOf(Session& session, const std::string& blob) {
   nlohmann::ordered_json manifest;
   manifest["format_version"] = kFormatVersion;
   manifest["step"] = session.step();
@@ -58,34 +74,54 @@ std::string MakeManifest(Session& session, const std::string& blob, const nlohma
       nlohmann::json::parse(ToHuggingFaceJson(session.model().config(), "bfloat16"));
   manifest["session_config"] = nlohmann::json::parse(session.config().ToJson());
   manifest["blob_base64"] = absl::Base64Escape(blob);
-  manifest["files"][kStatesName] = {{"bytes", states_bytes}, {"xxh3_128", states_hash}};
-  manifest["tensors"] = tensors;
-  return manifest.dump(1) + "\n";
+  return manifest;
 }
 
 }  // namespace
 
-StatusOr<std::unique_ptr<PreparedSave>> PreparedSave::Prepare(Session& session, FileSystem& fs,
-                                                              const std::string& folder,
-                                                              const std::string& blob) {
+StatusOr<CheckpointContent> ContentOf(Session& session, const std::string& blob) {
   QFT_RETURN_IF_ERROR(session.CheckUsable());
   if (session.step_open()) return MakeError(ErrorCode::kState, "a step is open");
   if (!session.plan().train)
     return MakeError(ErrorCode::kState, "mode = infer has no states to save");
+  if (session.snapshot().in_use()) {
+    return MakeError(ErrorCode::kBusy, "a save of this session is under way; wait for its event");
+  }
+  CheckpointContent content;
+  content.step = session.step();
+  content.manifest = ManifestOf(session, blob);
+  content.parts = StateParts(session);
+  content.read = EngineReader(session, content.parts);
+  return content;
+}
+
+Status WriteContent(const CheckpointContent& content, FileSystem& fs, const std::string& folder) {
+  QFT_ASSIGN_OR_RETURN(const WrittenStates written,
+                       WriteStates(content, fs, JoinPath(folder, kStatesName)));
+  nlohmann::ordered_json manifest = content.manifest;
+  manifest["files"][kStatesName] = written.file;
+  manifest["tensors"] = written.tensors;
+  return WriteFileDurably(fs, JoinPath(folder, kManifestName), manifest.dump(1) + "\n");
+}
+
+StatusOr<std::unique_ptr<PreparedSave>> PreparedSave::Prepare(Session& session, FileSystem& fs,
+                                                              const std::string& folder,
+                                                              const std::string& blob) {
+  QFT_ASSIGN_OR_RETURN(const CheckpointContent content, ContentOf(session, blob));
+  return Prepare(content, fs, folder);
+}
+
+StatusOr<std::unique_ptr<PreparedSave>> PreparedSave::Prepare(const CheckpointContent& content,
+                                                              FileSystem& fs,
+                                                              const std::string& folder) {
   QFT_RETURN_IF_ERROR(MakeDirectories(fs, folder));
   QFT_RETURN_IF_ERROR(fs.SyncDirectory(ParentPath(folder)));
-  const std::string name = absl::StrCat(kPrefix, session.step());
+  const std::string name = absl::StrCat(kPrefix, content.step);
   std::unique_ptr<PreparedSave> save(new PreparedSave(fs, folder, name));
   const std::string temporary = JoinPath(folder, name + kTemporarySuffix);
   QFT_RETURN_IF_ERROR(RemoveTree(fs, temporary));
   QFT_RETURN_IF_ERROR(fs.MakeDirectory(temporary));
-  const std::string states_path = JoinPath(temporary, kStatesName);
-  QFT_ASSIGN_OR_RETURN(nlohmann::json tensors, WriteStates(session, fs, states_path));
-  uint64_t states_bytes = 0;
-  QFT_ASSIGN_OR_RETURN(const std::string states_hash, HashFile(fs, states_path, states_bytes));
-  QFT_RETURN_IF_ERROR(
-      WriteFileDurably(fs, JoinPath(temporary, kManifestName),
-                       MakeManifest(session, blob, tensors, states_bytes, states_hash)));
+  QFT_RETURN_IF_ERROR(WriteContent(content, fs, temporary));
   QFT_RETURN_IF_ERROR(fs.SyncDirectory(temporary));
   return save;
 }
@@ -112,10 +148,11 @@ PreparedSave::~PreparedSave() {
 
 StatusOr<std::string> StateHash(Session& session) {
   QFT_RETURN_IF_ERROR(session.CheckUsable());
+  const std::vector<StatePart> parts = StateParts(session);
+  const PartReader read = EngineReader(session, parts);
   Hasher hasher;
-  std::vector<char> buffer;
-  for (const StatePart& part : StateParts(session)) {
-    QFT_RETURN_IF_ERROR(ForEachPiece(session, part, buffer, [&](const char* data, size_t size) {
+  for (size_t i = 0; i < parts.size(); ++i) {
+    QFT_RETURN_IF_ERROR(ForEachPiece(parts[i].bytes, i, read, [&](const char* data, size_t size) {
       hasher.Update(data, size);
       return absl::OkStatus();
     }));

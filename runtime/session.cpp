@@ -48,6 +48,11 @@ StatusOr<std::unique_ptr<Session>> Session::Open(std::shared_ptr<const Model> mo
     return Annotate(session->arena_.status(),
                     absl::StrCat("the plan is ", session->plan_.total_bytes, " bytes"));
   }
+  if (session->snapshot_.capacity() < session->plan_.snapshot_bytes) {
+    return MakeError(ErrorCode::kOutOfMemory,
+                     absl::StrCat("no memory for ", session->plan_.snapshot_bytes,
+                                  " bytes of a snapshot (snapshot = host)"));
+  }
   session->MakeKeys();
   QFT_RETURN_IF_ERROR(session->LoadWeights());
   session->LogPlan();
@@ -60,7 +65,8 @@ Session::Session(Plan plan, SessionConfig config, std::unique_ptr<Engine> engine
       engine_(std::move(engine)),
       log_(std::move(log)),
       arena_(engine_.get(), plan_.total_bytes),
-      buffers_(AllocateSession(plan_, *engine_, arena_)) {
+      buffers_(AllocateSession(plan_, *engine_, arena_)),
+      snapshot_(*engine_, plan_.snapshot_bytes) {
   engine_->UseScratch(buffers_.engine_scratch, buffers_.engine_scratch_bytes);
 }
 

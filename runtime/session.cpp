@@ -368,13 +368,13 @@ Status Session::Accumulate(const std::vector<BatchView>& batches) {
 }
 
 // The divisor of the gradients, and under `fused`, which clips before the norm is known, the factor
-// that follows from the step before.
+// that follows from the step before. Reads nothing from the engine: on a device that would wait its
+// turn behind the copies of a snapshot.
 void Session::SetGradientScale() {
-  StepState state = ReadStepState();
   const double divisor =
       options_.loss_normalizer > 0 ? options_.loss_normalizer : std::max(step_loss_weight_, 1e-30);
-  state.gradient_scale = static_cast<float>(1.0 / divisor);
-  WriteStepState(state);
+  const auto scale = static_cast<float>(1.0 / divisor);
+  engine_->CopyToEngine(&buffers_.workspace.step->gradient_scale, &scale, sizeof(scale));
   if (plan_.fused && previous_square_sum_ >= 0) {
     engine_->SetClipFactor(static_cast<float>(config_.clip_norm), previous_square_sum_,
                            buffers_.workspace.step);

@@ -69,6 +69,11 @@ void Snapshot::BeforeOverwrite(int tensor) {
   tickets_[index] = 0;
 }
 
+bool Snapshot::untouched(int tensor) const {
+  const auto index = static_cast<size_t>(tensor);
+  return index < tickets_.size() && tickets_[index] != 0;
+}
+
 void Snapshot::BeforeOverwriteAll() {
   engine_.OrderAfterCopies(last_ticket_);
 }

@@ -39,6 +39,8 @@ class Snapshot {
   // To be called before what overwrites the tensor's states, or any: that happens after their copy.
   void BeforeOverwrite(int tensor);
   void BeforeOverwriteAll();
+  // Whether nothing has announced an overwrite of the tensor since Start.
+  bool untouched(int tensor) const;
 
   // For the one who reads the copy, on any thread. The copy of ranges[i], once it is whole.
   StatusOr<const char*> Read(size_t range) const;

@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -16,7 +15,7 @@ using PartReader = std::function<StatusOr<const char*>(size_t part, size_t begin
 
 struct CheckpointContent {
   int64_t step = 0;
-  nlohmann::ordered_json manifest;  // but for files and tensors, which come with the writing
+  std::string manifest;  // but for files and tensors, which come with the writing
   std::vector<StatePart> parts;
   PartReader read;
 };

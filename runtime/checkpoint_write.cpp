@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "absl/strings/escaping.h"
 #include "base/hash.h"
@@ -61,7 +62,7 @@ StatusOr<WrittenStates> WriteStates(const CheckpointContent& content, FileSystem
   return written;
 }
 
-nlohmann::ordered_json ManifestOf(Session& session, const std::string& blob) {
+std::string ManifestOf(Session& session, const std::string& blob) {
   nlohmann::ordered_json manifest;
   manifest["format_version"] = kFormatVersion;
   manifest["step"] = session.step();
@@ -74,7 +75,7 @@ nlohmann::ordered_json ManifestOf(Session& session, const std::string& blob) {
       nlohmann::json::parse(ToHuggingFaceJson(session.model().config(), "bfloat16"));
   manifest["session_config"] = nlohmann::json::parse(session.config().ToJson());
   manifest["blob_base64"] = absl::Base64Escape(blob);
-  return manifest;
+  return manifest.dump();
 }
 
 }  // namespace
@@ -98,7 +99,7 @@ StatusOr<CheckpointContent> ContentOf(Session& session, const std::string& blob)
 Status WriteContent(const CheckpointContent& content, FileSystem& fs, const std::string& folder) {
   QFT_ASSIGN_OR_RETURN(const WrittenStates written,
                        WriteStates(content, fs, JoinPath(folder, kStatesName)));
-  nlohmann::ordered_json manifest = content.manifest;
+  auto manifest = nlohmann::ordered_json::parse(content.manifest);
   manifest["files"][kStatesName] = written.file;
   manifest["tensors"] = written.tensors;
   return WriteFileDurably(fs, JoinPath(folder, kManifestName), manifest.dump(1) + "\n");

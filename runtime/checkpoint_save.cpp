@@ -57,7 +57,10 @@ StatusOr<std::shared_ptr<BackgroundSave>> BackgroundSave::Begin(Session& session
     save->Run(snapshot, content, fs, folder, keep);
   };
   try {
-    save->thread_ = StartWorker(run);
+    save->thread_ = StartWorker([run] {
+      GiveWay();  // the engine's workers wait for the slowest of them
+      run();
+    });
   } catch (const std::system_error&) {
     run();  // there can be no more threads
   }

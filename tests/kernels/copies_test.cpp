@@ -44,10 +44,12 @@ INSTANTIATE_TEST_SUITE_P(Engines, CopiesTest, testing::ValuesIn(EngineVariants()
 // Every range holds what stood in it when its copy was started, whatever is written afterwards.
 TEST_P(CopiesTest, HoldWhatEarlierOperationsWroteAndNothingLater) {
   std::vector<std::unique_ptr<EngineArray<uint8_t>>> sources;
+  sources.reserve(kRanges);
   for (int i = 0; i < kRanges; ++i) {
     sources.push_back(std::make_unique<EngineArray<uint8_t>>(*engine_, kBytes));
   }
   std::vector<std::unique_ptr<HostMemory>> copies;
+  copies.reserve(kRanges);
   for (int i = 0; i < kRanges; ++i)
     copies.push_back(std::make_unique<HostMemory>(*engine_, kBytes));
   for (int round = 0; round < 3; ++round) {

@@ -10,4 +10,7 @@ namespace qft {
 // must never run on a worker. Throws std::system_error where there can be no more threads.
 std::thread StartWorker(std::function<void()> body);
 
+// From now on the calling thread gives way to the process's others where processors are short.
+void GiveWay();
+
 }  // namespace qft

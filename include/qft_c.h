@@ -282,6 +282,7 @@ typedef struct qft_session_metrics {
   int64_t workspace_bytes;  /* temporaries, gradient accumulators, staging */
   int64_t total_bytes;
   int64_t residual_bytes; /* four more bits a weight */
+  int64_t snapshot_bytes; /* host memory for saves beside training, not in total_bytes */
 } qft_session_metrics;
 
 /* Where work is enqueued. kind NONE: host memory, the call returns when done. */
@@ -314,7 +315,8 @@ typedef struct qft_session_options {
 QFT_API qft_status qft_session_open(const qft_model* model, const qft_config* config,
                                     const qft_session_options* options, qft_session** session,
                                     qft_error** error);
-/* Frees everything; waits for nothing but a call that is under way on another thread.
+/* Frees everything; waits for nothing but a call that is under way on another thread and the end of
+ * a save in the background, which is cancelled.
  * Thread: any. Blocks: no. Since: 0.1. */
 QFT_API void qft_session_destroy(qft_session* session);
 
@@ -452,6 +454,9 @@ QFT_API void qft_decoder_destroy(qft_decoder* decoder);
 
 /* ---- checkpoints ------------------------------------------------------------------------------ */
 
+/* Work that goes on after the call that began it; see the events below. */
+typedef struct qft_event qft_event;
+
 /* A save that is written whole, but not yet under its final name. */
 typedef struct qft_save qft_save;
 /* A checkpoint on disk, verified. */
@@ -503,9 +508,60 @@ QFT_API qft_status qft_checkpoint_get_manifest(const qft_checkpoint* checkpoint,
 QFT_API qft_status qft_session_restore(qft_session* session, const qft_checkpoint* checkpoint,
                                        qft_error** error);
 
-/* ---- events: not yet in this version; every function returns UNSUPPORTED ------------------------ */
+/* As qft_session_save, of the states as they are now, written by a thread of the library. With the
+ * setting snapshot = host the session may be used for everything but another save (BUSY) as soon as
+ * this returns: what would overwrite a state waits for its copy, mostly none. With snapshot = none
+ * everything has happened when this returns, and *event is done. The outcome is the event's.
+ * Destroying the session cancels a save under way: wait for the event first.
+ * Errors: as qft_session_save; BUSY (a save of this session is under way).
+ * Thread: one. Blocks: while a session without a snapshot saves. Since: 0.1. */
+QFT_API qft_status qft_session_save_begin(qft_session* session, const char* folder,
+                                          size_t folder_length, const void* blob,
+                                          size_t blob_length, int64_t keep, qft_event** event,
+                                          qft_error** error);
 
-typedef struct qft_event qft_event;
+/* Storage of the caller's that takes a checkpoint's files. Called on the thread that saves, and must
+ * not use the session. An answer other than 0 ends the save with CANCELLED, the answer as its native
+ * code; the caller then removes what came before. */
+typedef struct qft_checkpoint_sink {
+  uint64_t struct_size;
+  void* user;
+  /* The next `size` bytes of file `name`, from `offset`: 0 first, then where the last write ended. */
+  int32_t (*write)(void* user, const char* name, uint64_t offset, const void* data, size_t size);
+  /* File `name` is whole. Once it has returned 0 for manifest.json, which comes last, the checkpoint
+   * is. */
+  int32_t (*finish)(void* user, const char* name);
+} qft_checkpoint_sink;
+
+/* The files of qft_save_prepare, into the caller's storage; committing them is the caller's.
+ * Errors: CANCELLED (an answer of the sink), STATE, BUSY. Thread: one. Blocks: for the write.
+ * Since: 0.1. */
+QFT_API qft_status qft_session_save_to_sink(qft_session* session, const qft_checkpoint_sink* sink,
+                                            const void* blob, size_t blob_length,
+                                            qft_error** error);
+
+/* Storage of the caller's that has one checkpoint's files. Called on the threads that call
+ * qft_checkpoint_open_source and qft_session_restore. An answer other than 0 ends the call with
+ * CANCELLED, the answer as its native code. */
+typedef struct qft_checkpoint_source {
+  uint64_t struct_size;
+  void* user;
+  /* size [out]: bytes of file `name`. */
+  int32_t (*size)(void* user, const char* name, uint64_t* size);
+  /* All `size` bytes from `offset`. */
+  int32_t (*read)(void* user, const char* name, uint64_t offset, void* data, size_t size);
+  /* Called once, when the checkpoint no longer needs it, also when opening fails unless source
+   * itself is refused; may be NULL. */
+  void (*destroy_user)(void* user);
+} qft_checkpoint_source;
+
+/* Opens one checkpoint in the caller's storage. As qft_checkpoint_open.
+ * Errors: CORRUPT, CANCELLED (an answer of the source). Thread: any. Blocks: for the read.
+ * Since: 0.1. */
+QFT_API qft_status qft_checkpoint_open_source(const qft_checkpoint_source* source,
+                                              qft_checkpoint** checkpoint, qft_error** error);
+
+/* ---- events ----------------------------------------------------------------------------------- */
 
 /* As qft_session_step, returning at once. Errors: UNSUPPORTED in this version.
  * Thread: one. Stream: the batches are read on `stream`. Blocks: no. Since: 0.1. */
@@ -513,13 +569,16 @@ QFT_API qft_status qft_session_step_async(qft_session* session, const qft_step_o
                                           const qft_batch* batches, int64_t count,
                                           const qft_stream* stream, qft_event** event,
                                           qft_error** error);
-/* done [out] 0 or 1. Errors: UNSUPPORTED in this version. Thread: any. Blocks: no. Since: 0.1. */
+/* done [out]: 1 when the work has ended, well or not. Thread: any. Blocks: no. Since: 0.1. */
 QFT_API qft_status qft_event_poll(const qft_event* event, int32_t* done, qft_error** error);
-/* Errors: TIMEOUT; UNSUPPORTED in this version. Thread: any. Blocks: up to timeout_ms. Since: 0.1. */
+/* Returns how the work ended, as often as asked. timeout_ms >= 0.
+ * Errors: TIMEOUT (it has not ended), CANCELLED, OUT_OF_RANGE, or what the work failed with.
+ * Thread: any. Blocks: up to timeout_ms. Since: 0.1. */
 QFT_API qft_status qft_event_wait(const qft_event* event, int64_t timeout_ms, qft_error** error);
-/* Errors: UNSUPPORTED in this version. Thread: any. Blocks: no. Since: 0.1. */
+/* Asks the work to end. A save that isn't committed yet leaves nothing behind, and its event waits
+ * as CANCELLED; what is done stays. Thread: any. Blocks: no. Since: 0.1. */
 QFT_API qft_status qft_event_cancel(qft_event* event, qft_error** error);
-/* Thread: any. Blocks: no. Since: 0.1. */
+/* The work goes on. Thread: any. Blocks: no. Since: 0.1. */
 QFT_API void qft_event_destroy(qft_event* event);
 
 #ifdef __cplusplus

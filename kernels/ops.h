@@ -216,6 +216,13 @@ struct OutputGradientOperand {
   Operand out;
 };
 
+// A range of engine memory and where it goes in host memory.
+struct HostCopy {
+  void* host = nullptr;
+  const void* source = nullptr;
+  size_t bytes = 0;
+};
+
 class Engine {
  public:
   virtual ~Engine() = default;
@@ -246,6 +253,22 @@ class Engine {
   virtual const char* Name() const = 0;         // "cpu", "cuda"
   virtual const char* Description() const = 0;  // processor, instruction set, threads
   virtual DeviceReport Report() const = 0;
+
+  // --- copies beside the operations -------------------------------------------------------------
+  // Host memory that such copies go to fastest (of a GPU: page-locked). 64-byte aligned; nullptr
+  // when there is none left. Blocking.
+  virtual void* AllocateHost(size_t bytes) = 0;
+  virtual void FreeHost(void* data, size_t bytes) = 0;
+  // Copies `count` ranges to host memory while later operations run; what earlier operations wrote
+  // is copied. Copies happen in the order in which they were started. Who lets an operation write
+  // to a range calls OrderAfterCopies before it. Returns at once, with a ticket: 1 and up.
+  virtual uint64_t StartCopies(const HostCopy* copies, int64_t count) = 0;
+  // What is enqueued from now on happens after all copies up to `ticket`; no other copy and not the
+  // caller is waited for, where operations run by themselves.
+  virtual void OrderAfterCopies(uint64_t ticket) = 0;
+  // Waits for all copies up to `ticket`. On any thread, also while others use the engine. Returns
+  // nullptr, or a message: then the host memory does not hold what it should.
+  virtual const char* WaitForCopies(uint64_t ticket) = 0;
 
   // --- quantising -------------------------------------------------------------------------------
   // x [R, C] fp32 -> out [R, C]. kI8: scale = absmax/127 per row over what is not critical, codes

@@ -11,12 +11,17 @@
 
 namespace qft {
 
+struct CheckpointContent;
+
 // A save that is written and synced as step_N.tmp, not yet renamed.
 class PreparedSave {
  public:
+  // Errors: STATE (a step is open, mode = infer), BUSY (a save beside training is under way), IO.
   static StatusOr<std::unique_ptr<PreparedSave>> Prepare(Session& session, FileSystem& fs,
                                                          const std::string& folder,
                                                          const std::string& blob);
+  static StatusOr<std::unique_ptr<PreparedSave>> Prepare(const CheckpointContent& content,
+                                                         FileSystem& fs, const std::string& folder);
   // Renames to step_N, durable on return. Errors: STATE (committed before).
   Status Commit();
   // Removes what was written unless it was committed.

@@ -26,35 +26,38 @@ StatePart Part(const std::string& name, std::vector<int64_t> shape, DType dtype,
 std::vector<StatePart> StateParts(Session& session) {
   std::vector<StatePart> parts;
   const TensorTable& table = session.model().table();
+  const auto add = [&parts](int tensor, StatePart part) {
+    part.tensor = tensor;
+    parts.push_back(std::move(part));
+  };
   for (int i = 0; i < table.size(); ++i) {
     const TensorSpec& spec = table[i];
     const TensorState& state = session.tensor_states()[i];
     const std::vector<int64_t> shape = spec.dimensions == 1
                                            ? std::vector<int64_t>{spec.cols}
                                            : std::vector<int64_t>{spec.rows, spec.cols};
-    parts.push_back(Part(spec.name, shape, state.weight.dtype, state.weight.data));
+    add(i, Part(spec.name, shape, state.weight.dtype, state.weight.data));
     if (state.weight.grid != nullptr) {
-      parts.push_back(Part(spec.name + ".grid", {spec.rows}, DType::kF32, state.weight.grid));
+      add(i, Part(spec.name + ".grid", {spec.rows}, DType::kF32, state.weight.grid));
     }
     const int64_t critical = state.weight.critical.count;
     if (critical > 0) {
-      parts.push_back(Part(spec.name + ".critical", {spec.rows, critical}, DType::kF32,
-                           state.weight.critical.values));
+      add(i, Part(spec.name + ".critical", {spec.rows, critical}, DType::kF32,
+                  state.weight.critical.values));
     }
     if (state.weight.residual != nullptr) {
-      parts.push_back(Part(spec.name + ".residual", {spec.rows, ResidualBytes(spec.cols)},
-                           DType::kI8, state.weight.residual));
+      add(i, Part(spec.name + ".residual", {spec.rows, ResidualBytes(spec.cols)}, DType::kI8,
+                  state.weight.residual));
     }
     if (state.momentum.data == nullptr) continue;
-    parts.push_back(
-        Part(spec.name + ".momentum", shape, state.momentum.dtype, state.momentum.data));
+    add(i, Part(spec.name + ".momentum", shape, state.momentum.dtype, state.momentum.data));
     if (state.momentum.grid != nullptr) {
-      parts.push_back(Part(spec.name + ".momentum_grid", {spec.rows, MomentumBlocks(spec.cols)},
-                           DType::kF32, state.momentum.grid));
+      add(i, Part(spec.name + ".momentum_grid", {spec.rows, MomentumBlocks(spec.cols)}, DType::kF32,
+                  state.momentum.grid));
     }
     if (critical > 0) {
-      parts.push_back(Part(spec.name + ".critical_momentum", {spec.rows, critical}, DType::kF32,
-                           state.momentum.critical));
+      add(i, Part(spec.name + ".critical_momentum", {spec.rows, critical}, DType::kF32,
+                  state.momentum.critical));
     }
   }
   if (session.critical_columns() != nullptr) {

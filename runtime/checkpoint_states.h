@@ -10,6 +10,7 @@
 namespace qft {
 
 struct StatePart {
+  int tensor = -1;  // whose; -1: no single one's
   TensorInfo info;  // name in the file: "<tensor>", "<tensor>.grid", ".momentum", ".momentum_grid"
   void* data = nullptr;  // engine memory
   size_t bytes = 0;

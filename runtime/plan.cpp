@@ -4,6 +4,8 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "base/system.h"
+
 namespace qft {
 namespace {
 
@@ -141,6 +143,29 @@ void CountBytes(Plan& plan, const Engine& engine) {
   plan.total_bytes = arena.total_bytes();
 }
 
+std::string Gigabytes(int64_t bytes) {
+  const int64_t megabytes = bytes / 1000000;
+  return absl::StrCat(static_cast<double>(megabytes) / 1000.0, " GB");
+}
+
+// What a checkpoint holds stands in these.
+int64_t StateBytes(const Plan& plan) {
+  int64_t sum = 0;
+  for (const Purpose purpose :
+       {Purpose::kWeights, Purpose::kCritical, Purpose::kResidual, Purpose::kMomentum}) {
+    sum += plan.bytes[static_cast<int>(purpose)];
+  }
+  return sum;
+}
+
+Status CheckHostMemory(const Plan& plan) {
+  const int64_t available = AvailableHostMemory();
+  if (available == 0 || plan.snapshot_bytes <= available) return absl::OkStatus();
+  return MakeError(ErrorCode::kOutOfMemory,
+                   absl::StrCat("snapshot = host needs ", Gigabytes(plan.snapshot_bytes),
+                                " of host memory, available are ", Gigabytes(available)));
+}
+
 // Gives up activations of as few blocks as fit, in the order of what a byte costs to make again:
 // first the inputs of matmuls, which norms make, then gate and up, two matmuls, then the others.
 void KeepWhatFits(Plan& plan, const Engine& engine, int64_t limit) {
@@ -183,11 +208,6 @@ ScratchShape PlannedScratch(const Plan& plan) {
     shape.widest = std::max({shape.widest, rows, spec.cols});
   }
   return shape;
-}
-
-std::string Gigabytes(int64_t bytes) {
-  const int64_t megabytes = bytes / 1000000;
-  return absl::StrCat(static_cast<double>(megabytes) / 1000.0, " GB");
 }
 
 }  // namespace
@@ -263,9 +283,15 @@ StatusOr<Plan> MakePlan(std::shared_ptr<const Model> model, const SessionConfig&
                                   plan.model->config().layers, " blocks are too many"));
   }
   CountBytes(plan, engine);
-  const int64_t limit = config.memory_limit > 0
-                            ? std::max<int64_t>(config.memory_limit - engine.OccupiedMemory(), 1)
-                            : engine.AvailableMemory();
+  if (plan.train && config.snapshot == SnapshotPlace::kHost) plan.snapshot_bytes = StateBytes(plan);
+  QFT_RETURN_IF_ERROR(CheckHostMemory(plan));
+  int64_t limit = config.memory_limit > 0
+                      ? std::max<int64_t>(config.memory_limit - engine.OccupiedMemory(), 1)
+                      : engine.AvailableMemory();
+  // The cpu engine's memory is the host's too.
+  if (limit > 0 && config.engine == EngineChoice::kCpu) {
+    limit = std::max<int64_t>(limit - plan.snapshot_bytes, 1);
+  }
   const auto too_large = [&] { return limit > 0 && plan.total_bytes > limit; };
   if (too_large() && config.gradients == GradientMode::kAuto && plan.train &&
       (plan.vertical || plan.micro_batches == 1)) {
@@ -364,6 +390,7 @@ std::string PlanToJson(const Plan& plan, const Engine& engine) {
     json["bytes"][PurposeName(static_cast<Purpose>(i))] = plan.bytes[i];
   }
   json["bytes"]["total"] = plan.total_bytes;
+  json["host_bytes"]["snapshot"] = plan.snapshot_bytes;
   return json.dump();
 }
 

@@ -35,6 +35,7 @@ struct Plan {
   bool residual = false;       // weights have a residual plane
   int64_t bytes[kPurposes] = {};
   int64_t total_bytes = 0;
+  int64_t snapshot_bytes = 0;  // of host memory beside these; the states' own sum
 
   bool trains(int tensor) const { return train && training[tensor].trainable; }
   Kept kept(int64_t block) const;

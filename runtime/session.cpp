@@ -48,6 +48,11 @@ StatusOr<std::unique_ptr<Session>> Session::Open(std::shared_ptr<const Model> mo
     return Annotate(session->arena_.status(),
                     absl::StrCat("the plan is ", session->plan_.total_bytes, " bytes"));
   }
+  if (session->snapshot_.capacity() < session->plan_.snapshot_bytes) {
+    return MakeError(ErrorCode::kOutOfMemory,
+                     absl::StrCat("no memory for ", session->plan_.snapshot_bytes,
+                                  " bytes of a snapshot (snapshot = host)"));
+  }
   session->MakeKeys();
   QFT_RETURN_IF_ERROR(session->LoadWeights());
   session->LogPlan();
@@ -60,7 +65,8 @@ Session::Session(Plan plan, SessionConfig config, std::unique_ptr<Engine> engine
       engine_(std::move(engine)),
       log_(std::move(log)),
       arena_(engine_.get(), plan_.total_bytes),
-      buffers_(AllocateSession(plan_, *engine_, arena_)) {
+      buffers_(AllocateSession(plan_, *engine_, arena_)),
+      snapshot_(*engine_, plan_.snapshot_bytes) {
   engine_->UseScratch(buffers_.engine_scratch, buffers_.engine_scratch_bytes);
 }
 
@@ -362,13 +368,13 @@ Status Session::Accumulate(const std::vector<BatchView>& batches) {
 }
 
 // The divisor of the gradients, and under `fused`, which clips before the norm is known, the factor
-// that follows from the step before.
+// that follows from the step before. Reads nothing from the engine: on a device that would wait its
+// turn behind the copies of a snapshot.
 void Session::SetGradientScale() {
-  StepState state = ReadStepState();
   const double divisor =
       options_.loss_normalizer > 0 ? options_.loss_normalizer : std::max(step_loss_weight_, 1e-30);
-  state.gradient_scale = static_cast<float>(1.0 / divisor);
-  WriteStepState(state);
+  const auto scale = static_cast<float>(1.0 / divisor);
+  engine_->CopyToEngine(&buffers_.workspace.step->gradient_scale, &scale, sizeof(scale));
   if (plan_.fused && previous_square_sum_ >= 0) {
     engine_->SetClipFactor(static_cast<float>(config_.clip_norm), previous_square_sum_,
                            buffers_.workspace.step);

@@ -12,6 +12,7 @@
 #include "runtime/model/llama.h"
 #include "runtime/plan.h"
 #include "runtime/session_config.h"
+#include "runtime/snapshot.h"
 
 namespace qft {
 
@@ -92,6 +93,7 @@ class Session {
   // For tensor access, checkpoints and the decoder.
   std::vector<TensorState>& tensor_states() { return buffers_.tensors; }
   const StackEntry* FindGradient(int tensor);
+  Snapshot& snapshot() { return snapshot_; }
   Progress progress() const { return {step_, previous_square_sum_, rounding_square_sum_}; }
   int32_t* critical_columns() { return buffers_.critical_columns; }
   // Share of the critical features that would be chosen again today; 1 where there are none. A
@@ -140,6 +142,7 @@ class Session {
   LogSink log_;
   Arena arena_;
   SessionBuffers buffers_;
+  Snapshot snapshot_;
   std::vector<TensorKeys> keys_;
   std::vector<TensorKeys> head_keys_;
 

@@ -115,6 +115,9 @@ std::vector<Key> MakeKeys() {
        "most bytes of memory: on the cpu what the session plans, on a GPU what is in use on the "
        "device, "
        "other programs included; 0: what is available"},
+      {"snapshot", Choice<&Config::snapshot>({"none", "host"}),
+       "host: host memory for a copy of all states is planned, so that a checkpoint is written "
+       "beside training; none: training stands still meanwhile. Does not change results"},
   };
 }
 

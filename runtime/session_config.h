@@ -19,6 +19,7 @@ enum class GradientMode : int32_t { kAuto, kStack, kFused };
 enum class Accumulation : int32_t { kVertical, kHorizontal };
 enum class Recompute : int32_t { kAuto, kNever, kAlways };
 enum class Mode : int32_t { kTrain, kInfer };
+enum class SnapshotPlace : int32_t { kNone, kHost };
 // kPaper: QFT (arXiv 2310.07147) as it is written: floating arithmetic, rounding to nearest, no
 // residual plane.
 enum class Preset : int32_t { kDefault, kPaper };
@@ -53,6 +54,7 @@ struct SessionConfig {
   int64_t critical_features = 16;
   int64_t residual_bits = 4;
   int64_t memory_limit = 0;
+  SnapshotPlace snapshot = SnapshotPlace::kNone;
   std::vector<TensorGroup> groups;
 
   // Errors of the setters: kUnknownKey, kInvalidArgument (the key has another type), kOutOfRange.

@@ -6,6 +6,24 @@
 
 namespace qft {
 
+// Fused: as backward finishes them. Stack: the last first. A tied head is whole only with the
+// embedding, and stands at the bottom of the stack.
+std::vector<int> UpdateOrder(const Plan& plan) {
+  const LlamaTensors& tensors = plan.model->tensors();
+  std::vector<int> finished;
+  if (!tensors.tied()) finished.push_back(tensors.head);
+  finished.push_back(tensors.final_norm);
+  for (auto block = tensors.blocks.rbegin(); block != tensors.blocks.rend(); ++block) {
+    for (const int tensor : BackwardOrder(*block)) finished.push_back(tensor);
+  }
+  if (!tensors.tied()) finished.push_back(tensors.embedding);
+  if (!plan.fused) std::reverse(finished.begin(), finished.end());
+  if (tensors.tied()) finished.push_back(tensors.embedding);
+  std::stable_partition(finished.begin(), finished.end(),
+                        [&plan](int tensor) { return plan.trains(tensor); });
+  return finished;
+}
+
 void StepRunner::Run(const std::vector<ScheduleItem>& schedule, int micro_batch_base) {
   for (const ScheduleItem& item : schedule) {
     last_ = item.last;
@@ -60,6 +78,7 @@ void StepRunner::UpdateAll() {
   while (!stack.empty()) {
     const StackEntry entry = stack.Pop();
     const TensorState& state = session_.buffers_.tensors[entry.tensor];
+    session_.snapshot_.BeforeOverwrite(entry.tensor);
     llama_.engine->LionUpdate(OptionsFor(entry.tensor), state.weight, state.momentum,
                               entry.gradient, step_);
   }
@@ -139,6 +158,7 @@ void StepRunner::UpdateRows(int tensor, int64_t rounding, int64_t row_begin, int
   const TensorState state = TensorRows(session_.buffers_.tensors[tensor], row_begin, rows);
   LionOptions options = OptionsFor(tensor);
   options.row_offset = row_begin;
+  session_.snapshot_.BeforeOverwrite(tensor);
   llama_.engine->EncodeAndUpdate(FirstRows(For(tensor), rows),
                                  RandomFor(tensor, rounding, row_begin), options, state.weight,
                                  state.momentum, step_);

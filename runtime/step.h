@@ -9,6 +9,9 @@
 
 namespace qft {
 
+// The tensors in the order in which a step updates them, those last that never are.
+std::vector<int> UpdateOrder(const Plan& plan);
+
 class StepRunner final : public GradientAccumulators {
  public:
   explicit StepRunner(Session& session)

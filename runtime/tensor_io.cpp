@@ -174,6 +174,7 @@ Status WriteTensor(Session& session, int tensor, TensorPart part, const float* v
       return BadData(spec.name, ": value ", i, " is not finite");
     }
   }
+  session.snapshot().BeforeOverwrite(tensor);
   if (part == TensorPart::kWeight) {
     session.engine().EncodeWeight(values, state.weight);
     return session.Synchronize();

@@ -2,7 +2,8 @@
 # Checks and times a release archive on a machine with a GPU: op tests against the CPU engine, the model tests
 # on the CUDA engine, the rates of ops, training speed and memory of LLaMA-2-7B's shape. Every part has a time
 # limit, and goes on where another failed. Prints a summary; details are in OUT.
-#   scripts/gpu_check.sh ARCHIVE OUT [PART...]    parts: ops tests sanitizer speed; default all but sanitizer
+#   scripts/gpu_check.sh ARCHIVE OUT [PART...]    parts: ops tests sanitizer speed saves; default
+#     ops tests speed
 set -uo pipefail
 archive=$1
 out=$2
@@ -64,6 +65,23 @@ qwen_3x2048_42G --model qwen2.5-7b --batch 3 --steps 4 --gradients fused --devic
 EOF
 }
 
+# Steps while a checkpoint of 7B is written to memory, beside training and with training standing still.
+run_saves() {
+  local snapshot steps
+  while read -r snapshot steps; do
+    timeout 280 "$root/bin/qft" bench --seq 2048 --json --set engine=cuda --model llama-2-7b --batch 4 --steps "$steps" \
+      --gradients fused --set residual_bits=0 --set snapshot="$snapshot" --save /dev/shm/qft_saves \
+      >"$out/saves_$snapshot.json" 2>"$out/saves_$snapshot.err"
+    echo "snapshot=$snapshot: $?"
+    grep -E '"(begin_seconds|save_seconds|step_[a-z_]*|steps_[a-z]*|saves|checkpoint_bytes|peak_device_bytes)"' \
+      "$out/saves_$snapshot.json" || tail -n 1 "$out/saves_$snapshot.err"
+    rm -rf /dev/shm/qft_saves
+  done <<'EOF'
+host 12
+none 3
+EOF
+}
+
 for part in "${parts[@]}"; do
   echo "== $part"
   case $part in
@@ -71,6 +89,7 @@ for part in "${parts[@]}"; do
     ops) timeout 120 "$programs/bench_cuda_ops" 2>&1 | tee "$out/ops.txt" ;;
     sanitizer) run_sanitizer ;;
     speed) run_speed ;;
+    saves) run_saves ;;
     *) echo "there is no part $part" >&2 ;;
   esac
 done

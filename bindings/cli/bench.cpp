@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <random>
 
+#include "bindings/cli/bench_save.h"
 #include "bindings/cli/command.h"
 #include "bindings/cli/files.h"
 #include "bindings/cli/model_path.h"
@@ -23,7 +24,10 @@ constexpr char kExample[] =
     "counts the\n"
     "multiplications and additions of forward and backward, and the matmul parameters are all "
     "matrices\n"
-    "but the embedding. Attention, the optimizer and what is computed again count as nothing.";
+    "but the embedding. Attention, the optimizer and what is computed again count as nothing.\n\n"
+    "--save: `save` in the JSON holds step_ratio, the mean time of steps during a save (with the "
+    "call\n"
+    "that begins it) over that of quiet ones between saves, and the bytes of a checkpoint.";
 
 constexpr size_t kMaxConfigBytes = 1 << 20;
 
@@ -137,6 +141,9 @@ class Bench : public Command {
              "Most memory in use, as in 30G (the session's memory_limit)")
         ->transform(CLI::AsSizeValue(true));
     table_.AddList("Session", "set", set_, "KEY=VALUE of the session");
+    table_.Add("Saving", "save", save_folder_,
+               "Then time steps while checkpoints are written to this folder, the last of which "
+               "stays there; with --set snapshot=host beside training");
     app_->add_flag("--json", json_, "Print a JSON object")->group("Output");
     app_->footer(kExample);
   }
@@ -147,8 +154,14 @@ class Bench : public Command {
         Make<Model>(qft_model_create_random, config.data(), config.size(), uint64_t{0});
     const Session session = OpenSession(model, MakeSettings());
     const json plan = json::parse(CopyText(qft_session_plan_json, session.get()));
-    Measure(session, ConfigOf(model).at("vocab_size").get<int32_t>());
-    Print(Result(session, model, plan));
+    MakeBatches(ConfigOf(model).at("vocab_size").get<int32_t>());
+    Measure(session);
+    json result = Result(session, model, plan);
+    if (!save_folder_.empty()) {
+      result["save"] = MeasureSaves(session, save_folder_, steps_, [&] { return Step(session); });
+      result["peak_device_bytes"] = peak_bytes_;
+    }
+    Print(result);
     return 0;
   }
 
@@ -163,34 +176,40 @@ class Bench : public Command {
     return settings;
   }
 
-  void Measure(const Session& session, int32_t vocabulary) {
+  void MakeBatches(int32_t vocabulary) {
     const size_t tokens = static_cast<size_t>(batch_ * sequence_);
     std::minstd_rand random(1);
-    std::vector<std::vector<int32_t>> ids(static_cast<size_t>(micro_batches_));
-    std::vector<int32_t> documents(tokens);
+    ids_.resize(static_cast<size_t>(micro_batches_));
+    documents_.resize(tokens);
     for (size_t t = 0; t < tokens; ++t)
-      documents[t] = static_cast<int32_t>(t) / static_cast<int32_t>(sequence_);
-    std::vector<qft_batch> batches;
-    for (std::vector<int32_t>& part : ids) {
+      documents_[t] = static_cast<int32_t>(t) / static_cast<int32_t>(sequence_);
+    for (std::vector<int32_t>& part : ids_) {
       for (size_t t = 0; t < tokens; ++t) {
         part.push_back(static_cast<int32_t>(random() % static_cast<uint32_t>(vocabulary)));
       }
       qft_batch batch = Sized<qft_batch>();
       batch.tokens = static_cast<int64_t>(tokens);
       batch.token_ids = part.data();
-      batch.document_ids = documents.data();
-      batches.push_back(batch);
+      batch.document_ids = documents_.data();
+      batches_.push_back(batch);
     }
+  }
+
+  // Its seconds.
+  double Step(const Session& session) {
     qft_step_options options = Sized<qft_step_options>();
     options.learning_rate = 1e-5;
-    for (int64_t step = 0; step <= steps_; ++step) {
-      qft_step_result result = Sized<qft_step_result>();
-      Call(qft_session_step, session.get(), &options, batches.data(), micro_batches_, &result);
-      device_ = Sized<qft_device_report>();
-      Call(qft_session_get_device, session.get(), &device_);
-      peak_bytes_ = std::max(peak_bytes_, device_.used_bytes);
-      if (step > 0) seconds_.push_back(result.seconds);
-    }
+    qft_step_result result = Sized<qft_step_result>();
+    Call(qft_session_step, session.get(), &options, batches_.data(), micro_batches_, &result);
+    device_ = Sized<qft_device_report>();
+    Call(qft_session_get_device, session.get(), &device_);
+    peak_bytes_ = std::max(peak_bytes_, device_.used_bytes);
+    return result.seconds;
+  }
+
+  void Measure(const Session& session) {
+    Step(session);
+    for (int64_t step = 0; step < steps_; ++step) seconds_.push_back(Step(session));
     std::sort(seconds_.begin(), seconds_.end());
   }
 
@@ -219,6 +238,7 @@ class Bench : public Command {
             {"tokens_per_second", rate},
             {"peak_device_bytes", peak_bytes_},
             {"planned_bytes", plan.at("bytes")},
+            {"snapshot_bytes", plan.at("host_bytes").at("snapshot")},
             {"matmul_parameters", parameters},
             {"integer_peak", device_.integer_operations_per_second},
             {"share_of_limit", share}};
@@ -245,6 +265,7 @@ class Bench : public Command {
     for (const auto& [purpose, bytes] : result.at("planned_bytes").items()) {
       printf("  %-13s %s planned\n", purpose.c_str(), Bytes(bytes.get<double>()).c_str());
     }
+    if (result.contains("save")) PrintSaves(result.at("save"));
   }
 
   OptionTable table_;
@@ -256,7 +277,11 @@ class Bench : public Command {
   std::string gradients_ = "auto";
   uint64_t limit_ = 0;
   std::vector<std::string> set_;
+  std::string save_folder_;
   bool json_ = false;
+  std::vector<std::vector<int32_t>> ids_;
+  std::vector<int32_t> documents_;
+  std::vector<qft_batch> batches_;
   std::vector<double> seconds_;
   qft_device_report device_{};
   int64_t peak_bytes_ = 0;

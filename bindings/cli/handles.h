@@ -23,6 +23,7 @@ using Error = Handle<qft_error, qft_error_destroy>;
 using Config = Handle<qft_config, qft_config_destroy>;
 using Model = Handle<qft_model, qft_model_destroy>;
 using Session = Handle<qft_session, qft_session_destroy>;
+using Event = Handle<qft_event, qft_event_destroy>;
 using Checkpoint = Handle<qft_checkpoint, qft_checkpoint_destroy>;
 using Tokenizer = Handle<qft_tokenizer, qft_tokenizer_destroy>;
 using Dataset = Handle<qft_dataset, qft_dataset_destroy>;
@@ -51,6 +52,11 @@ H Make(Function function, Arguments... arguments) {
   typename H::pointer handle = nullptr;
   Call(function, arguments..., &handle);
   return H(handle);
+}
+
+// Until the work has ended; its error is a Failure.
+inline void Await(const Event& event) {
+  Call(qft_event_wait, event.get(), INT64_MAX);
 }
 
 // The text of a function that copies into (buffer, capacity, needed).

@@ -43,6 +43,10 @@ void PrintMemory(const qft_session_metrics& metrics) {
       Bytes64(metrics.critical_bytes).c_str(), Bytes64(metrics.residual_bytes).c_str(),
       Bytes64(metrics.momentum_bytes).c_str(), Bytes64(metrics.gradient_bytes).c_str(),
       Bytes64(metrics.activation_bytes).c_str(), Bytes64(metrics.workspace_bytes).c_str());
+  if (metrics.snapshot_bytes > 0) {
+    printf("snapshot %s of host memory, for checkpoints written beside training\n",
+           Bytes64(metrics.snapshot_bytes).c_str());
+  }
 }
 
 void PrintLoss(const json& summary) {

@@ -122,6 +122,10 @@ Training::Training(const FinetuneOptions& options, const RunFolder& folder, cons
       session_step_(StepOf(session)),
       saved_session_step_(session_step_) {}
 
+Training::~Training() {
+  if (save_) qft_event_wait(save_.get(), INT64_MAX, nullptr);
+}
+
 qft_schedule Training::Schedule() const {
   qft_schedule schedule = Sized<qft_schedule>();
   schedule.kind = ScheduleKind(options_.schedule);
@@ -147,6 +151,7 @@ StopReason Training::Run() {
   }
   progress_.Clear();
   Save();
+  EndSave();
   return reason;
 }
 
@@ -259,12 +264,18 @@ std::optional<double> Training::EvaluateNow() {
 }
 
 void Training::Save() {
+  EndSave();
   if (session_step_ == saved_session_step_) return;
   const std::string folder = folder_.checkpoints().string();
   const std::string blob = state_.ToBlob(dataset_);
-  Call(qft_session_save, session_.get(), folder.data(), folder.size(), blob.data(), blob.size(),
-       options_.keep);
+  save_ = Make<Event>(qft_session_save_begin, session_.get(), folder.data(), folder.size(),
+                      blob.data(), blob.size(), options_.keep);
   saved_session_step_ = session_step_;
+}
+
+void Training::EndSave() {
+  const Event save = std::move(save_);
+  if (save) Await(save);
 }
 
 bool Training::OutOfTime() const {

@@ -45,6 +45,10 @@ class Training {
  public:
   Training(const FinetuneOptions& options, const RunFolder& folder, const Session& session,
            const Dataset& dataset, int64_t steps, const RunState& state);
+  // A checkpoint that is being written is kept, also when a step has failed.
+  ~Training();
+  Training(const Training&) = delete;
+  Training& operator=(const Training&) = delete;
 
   // Evaluates, unless a resumed run already has, then trains until a reason to stop. After any stop
   // but an interruption before the first step there is a checkpoint of the last step.
@@ -66,7 +70,10 @@ class Training {
   // Once, after the first steps of this program: how long all will take.
   void TellEstimate(const qft_step_result& result);
   void CountSkipped(bool skipped);
+  // Begins a save after the one before it has ended; beside training where --set snapshot=host.
   void Save();
+  // Waits for the save that was begun, if any; its error is a Failure.
+  void EndSave();
   bool OutOfTime() const;
   qft_schedule Schedule() const;
   std::string Details(const qft_step_result& result) const;
@@ -83,6 +90,7 @@ class Training {
   int64_t skipped_in_a_row_ = 0;
   int64_t session_step_;
   int64_t saved_session_step_;
+  Event save_;
   double evaluation_seconds_ = 0;
   int64_t steps_measured_ = 0;
   double measured_seconds_ = 0;

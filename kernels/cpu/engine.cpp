@@ -89,6 +89,27 @@ void CpuEngine::Fill(void* destination, int value, size_t bytes) {
   if (bytes > 0) ::memset(destination, value, bytes);
 }
 
+void* CpuEngine::AllocateHost(size_t bytes) {
+  return Allocate(bytes);
+}
+void CpuEngine::FreeHost(void* data, size_t bytes) {
+  Free(data, bytes);
+}
+uint64_t CpuEngine::StartCopies(const HostCopy* copies, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    copies_.Start(copies[i].host, copies[i].source, copies[i].bytes);
+  }
+  return copies_.started();
+}
+// Operations run on the thread that calls them, so that it is this thread that waits.
+void CpuEngine::OrderAfterCopies(uint64_t ticket) {
+  copies_.Wait(ticket);
+}
+const char* CpuEngine::WaitForCopies(uint64_t ticket) {
+  copies_.Wait(ticket);
+  return nullptr;
+}
+
 int64_t CpuEngine::AvailableMemory() const {
   return AvailableHostMemory();
 }

@@ -4,6 +4,7 @@
 
 #include <atomic>
 
+#include "base/copy_thread.h"
 #include "base/thread_pool.h"
 #include "kernels/cpu/onednn.h"
 #include "kernels/ops.h"
@@ -36,6 +37,12 @@ class CpuEngine final : public Engine {
   const char* Name() const override;
   const char* Description() const override;
   DeviceReport Report() const override;
+
+  void* AllocateHost(size_t bytes) override;
+  void FreeHost(void* data, size_t bytes) override;
+  uint64_t StartCopies(const HostCopy* copies, int64_t count) override;
+  void OrderAfterCopies(uint64_t ticket) override;
+  const char* WaitForCopies(uint64_t ticket) override;
 
   void QuantizeRows(const Matrix& x, const Operand& out) override;
   void QuantizeOutputGradient(const Matrix& dy, const float* fold, Rounding rounding,
@@ -149,6 +156,7 @@ class CpuEngine final : public Engine {
   OneDnn** onednn_;  // one a worker
   std::atomic<const char*> error_{nullptr};
   char description_[160];
+  CopyThread copies_;
 };
 
 }  // namespace qft::QFT_ISA

@@ -31,6 +31,7 @@ CudaEngine::CudaEngine(int device) : device_(device) {
 
 CudaEngine::~CudaEngine() {
   if (stream_ != nullptr) cudaStreamSynchronize(stream_);
+  EndCopies();
   if (blas_ != nullptr) cublasDestroy(blas_);
   cudaFree(own_scratch_);
   if (token_outside_ != nullptr) cudaFreeHost(token_outside_);

@@ -1,5 +1,6 @@
-// The CUDA engine: one device, one stream. One op a file: kernels/cuda/<op>.cu implements
-// CudaEngine::<Op>. Matrices are fp32 or bf16; sums are fp32.
+// The CUDA engine: one device, one stream for the operations and one for copies beside them. One op
+// a file: kernels/cuda/<op>.cu implements CudaEngine::<Op>. Matrices are fp32 or bf16; sums are
+// fp32.
 #pragma once
 
 #include <cublas_v2.h>
@@ -36,6 +37,12 @@ class CudaEngine final : public Engine {
   const char* Name() const override;
   const char* Description() const override;
   DeviceReport Report() const override;
+
+  void* AllocateHost(size_t bytes) override;
+  void FreeHost(void* data, size_t bytes) override;
+  uint64_t StartCopies(const HostCopy* copies, int64_t count) override;
+  void OrderAfterCopies(uint64_t ticket) override;
+  const char* WaitForCopies(uint64_t ticket) override;
 
   void QuantizeRows(const Matrix& x, const Operand& out) override;
   void QuantizeOutputGradient(const Matrix& dy, const float* fold, Rounding rounding,
@@ -142,6 +149,11 @@ class CudaEngine final : public Engine {
   // w's values, decoded into scratch where it holds codes.
   const float* Values(const Weight& w);
 
+  // Makes the stream and the events of copies when they are first needed.
+  bool PrepareCopies();
+  void EndCopies();
+  cudaEvent_t EventOf(uint64_t ticket) const { return copied_[ticket % kCopyEvents]; }
+
   int device_ = 0;
   int multiprocessors_ = 0;
   int architecture_ = 0;  // 10 * major + minor
@@ -153,6 +165,14 @@ class CudaEngine final : public Engine {
   int* token_outside_ = nullptr;   // host memory that kernels write to
   char description_[160] = {};
   char error_[256] = {};
+
+  // Copies beside the operations (copies.cu). Events come round again: one of a later ticket is
+  // only waited for longer.
+  static constexpr uint64_t kCopyEvents = 1024;
+  cudaStream_t copy_stream_ = nullptr;
+  cudaEvent_t operations_done_ = nullptr;
+  cudaEvent_t copied_[kCopyEvents] = {};
+  uint64_t last_ticket_ = 0;
 };
 
 // Calls f(p) with the matrix's memory as float* or __nv_bfloat16*.

@@ -1,9 +1,12 @@
-#include "runtime/checkpoint.h"
-
 #include <string>
 
 #include "runtime/c_api/boundary.h"
+#include "runtime/c_api/event_handle.h"
 #include "runtime/c_api/session_handle.h"
+#include "runtime/c_api/struct_size.h"
+#include "runtime/callback_files.h"
+#include "runtime/checkpoint_files.h"
+#include "runtime/checkpoint_save.h"
 
 namespace qft {
 
@@ -11,18 +14,27 @@ struct SaveObject {
   std::unique_ptr<PreparedSave> save;
 };
 
+// A checkpoint and the file system that it is read from.
+struct CheckpointObject {
+  std::shared_ptr<FileSystem> storage;  // nullptr: the process's own
+  CheckpointFiles files;
+
+  FileSystem& fs() const { return storage != nullptr ? *storage : PosixFileSystem(); }
+};
+
 template <>
 struct HandleOf<SaveObject> {
   using type = qft_save;
 };
 template <>
-struct HandleOf<CheckpointFiles> {
+struct HandleOf<CheckpointObject> {
   using type = qft_checkpoint;
 };
 
 }  // namespace qft
 
 using qft::CheckpointFiles;
+using qft::CheckpointObject;
 using qft::Exclusive;
 using qft::SaveObject;
 using qft::SessionObject;
@@ -32,13 +44,51 @@ using qft::StatusOr;
 
 namespace {
 
-StatusOr<std::unique_ptr<qft::PreparedSave>> Prepare(qft::Session& session, const char* folder,
-                                                     size_t folder_length, const void* blob,
-                                                     size_t blob_length) {
+// Where and what the caller saves.
+struct SaveArguments {
+  std::string folder;
+  std::string blob;
+};
+
+StatusOr<SaveArguments> ReadArguments(const char* folder, size_t folder_length, const void* blob,
+                                      size_t blob_length) {
   QFT_ASSIGN_OR_RETURN(const std::string_view path, qft::ReadPath("folder", folder, folder_length));
   QFT_ASSIGN_OR_RETURN(const std::string_view bytes, qft::ReadBytes("blob", blob, blob_length));
-  return qft::PreparedSave::Prepare(session, qft::PosixFileSystem(), std::string(path),
-                                    std::string(bytes));
+  return SaveArguments{std::string(path), std::string(bytes)};
+}
+
+Status CheckKeep(int64_t keep) {
+  if (keep >= 0) return absl::OkStatus();
+  return qft::MakeError(qft::ErrorCode::kOutOfRange, absl::StrCat("keep is ", keep));
+}
+
+Status RequireCallbacks(const char* name, bool all) {
+  return all ? absl::OkStatus() : qft::InvalidArgument("a callback of ", name, " is NULL");
+}
+
+qft::FileSink SinkOf(const qft_checkpoint_sink& sink) {
+  qft::FileSink files;
+  files.write = [sink](const char* name, uint64_t offset, const void* data, size_t size) {
+    return sink.write(sink.user, name, offset, data, size);
+  };
+  files.finish = [sink](const char* name) { return sink.finish(sink.user, name); };
+  return files;
+}
+
+// destroy_user is called when the last copy of the functions goes.
+qft::FileSource SourceOf(const qft_checkpoint_source& source) {
+  const auto destroy = source.destroy_user;
+  const std::shared_ptr<void> user(source.user, [destroy](void* held) {
+    if (destroy != nullptr) destroy(held);
+  });
+  qft::FileSource files;
+  files.size = [user, f = source.size](const char* name, uint64_t* size) {
+    return f(user.get(), name, size);
+  };
+  files.read = [user, f = source.read](const char* name, uint64_t offset, void* data, size_t size) {
+    return f(user.get(), name, offset, data, size);
+  };
+  return files;
 }
 
 }  // namespace
@@ -51,9 +101,12 @@ qft_status qft_save_prepare(qft_session* session, const char* folder, size_t fol
   return qft::Guard(error, [&]() -> Status {
     QFT_RETURN_IF_ERROR(qft::RequireNotNull("save", save));
     QFT_ASSIGN_OR_RETURN(const auto object, Exclusive<SessionObject>::Lock(session));
+    QFT_ASSIGN_OR_RETURN(const SaveArguments in,
+                         ReadArguments(folder, folder_length, blob, blob_length));
     auto prepared = std::make_shared<SaveObject>();
-    QFT_ASSIGN_OR_RETURN(prepared->save,
-                         Prepare(object->get(), folder, folder_length, blob, blob_length));
+    QFT_ASSIGN_OR_RETURN(
+        prepared->save,
+        qft::PreparedSave::Prepare(object->get(), qft::PosixFileSystem(), in.folder, in.blob));
     *save = qft::AddHandle(std::move(prepared));
     return absl::OkStatus();
   });
@@ -74,15 +127,44 @@ qft_status qft_session_save(qft_session* session, const char* folder, size_t fol
                             const void* blob, size_t blob_length, int64_t keep, qft_error** error) {
   return qft::Guard(error, [&]() -> Status {
     QFT_ASSIGN_OR_RETURN(const auto object, Exclusive<SessionObject>::Lock(session));
-    if (keep < 0) {
-      return qft::MakeError(qft::ErrorCode::kOutOfRange, absl::StrCat("keep is ", keep));
-    }
-    QFT_ASSIGN_OR_RETURN(const std::unique_ptr<qft::PreparedSave> save,
-                         Prepare(object->get(), folder, folder_length, blob, blob_length));
-    QFT_RETURN_IF_ERROR(save->Commit());
-    const std::string root(folder, folder_length);
-    QFT_RETURN_IF_ERROR(qft::SetAsideLater(qft::PosixFileSystem(), root, object->get().step()));
-    return qft::PruneCheckpoints(qft::PosixFileSystem(), root, keep);
+    QFT_RETURN_IF_ERROR(CheckKeep(keep));
+    QFT_ASSIGN_OR_RETURN(const SaveArguments in,
+                         ReadArguments(folder, folder_length, blob, blob_length));
+    QFT_ASSIGN_OR_RETURN(const qft::CheckpointContent content,
+                         qft::ContentOf(object->get(), in.blob));
+    return qft::SaveCheckpoint(content, qft::PosixFileSystem(), in.folder, keep);
+  });
+}
+
+qft_status qft_session_save_begin(qft_session* session, const char* folder, size_t folder_length,
+                                  const void* blob, size_t blob_length, int64_t keep,
+                                  qft_event** event, qft_error** error) {
+  return qft::Guard(error, [&]() -> Status {
+    QFT_RETURN_IF_ERROR(qft::RequireNotNull("event", event));
+    QFT_ASSIGN_OR_RETURN(const auto object, Exclusive<SessionObject>::Lock(session));
+    QFT_RETURN_IF_ERROR(CheckKeep(keep));
+    QFT_ASSIGN_OR_RETURN(const SaveArguments in,
+                         ReadArguments(folder, folder_length, blob, blob_length));
+    auto made = std::make_shared<qft::EventObject>();
+    QFT_ASSIGN_OR_RETURN(
+        made->save, qft::BackgroundSave::Begin(object->get(), qft::PosixFileSystem(), in.folder,
+                                               in.blob, keep));
+    object->save = made->save;
+    *event = qft::AddHandle(std::move(made));
+    return absl::OkStatus();
+  });
+}
+
+qft_status qft_session_save_to_sink(qft_session* session, const qft_checkpoint_sink* sink,
+                                    const void* blob, size_t blob_length, qft_error** error) {
+  return qft::Guard(error, [&]() -> Status {
+    QFT_ASSIGN_OR_RETURN(const auto object, Exclusive<SessionObject>::Lock(session));
+    QFT_ASSIGN_OR_RETURN(const qft_checkpoint_sink in, qft::ReadStruct("sink", sink));
+    QFT_RETURN_IF_ERROR(RequireCallbacks("sink", in.write != nullptr && in.finish != nullptr));
+    QFT_ASSIGN_OR_RETURN(const std::string_view bytes, qft::ReadBytes("blob", blob, blob_length));
+    QFT_ASSIGN_OR_RETURN(const qft::CheckpointContent content,
+                         qft::ContentOf(object->get(), std::string(bytes)));
+    return qft::WriteContent(content, *qft::MakeSinkFileSystem(SinkOf(in)), "");
   });
 }
 
@@ -93,24 +175,39 @@ qft_status qft_checkpoint_open(const char* path, size_t path_length, qft_checkpo
     QFT_ASSIGN_OR_RETURN(const std::string_view folder, qft::ReadPath("path", path, path_length));
     QFT_ASSIGN_OR_RETURN(CheckpointFiles files,
                          qft::OpenCheckpoint(qft::PosixFileSystem(), std::string(folder)));
-    auto object = std::make_shared<CheckpointFiles>(std::move(files));
-    const char* text = object->warning.c_str();
+    auto object = std::make_shared<CheckpointObject>();
+    object->files = std::move(files);
+    const char* text = object->files.warning.c_str();
     *checkpoint = qft::AddHandle(std::move(object));
     if (warning != nullptr) *warning = text;
     return absl::OkStatus();
   });
 }
 
+qft_status qft_checkpoint_open_source(const qft_checkpoint_source* source,
+                                      qft_checkpoint** checkpoint, qft_error** error) {
+  return qft::Guard(error, [&]() -> Status {
+    QFT_ASSIGN_OR_RETURN(const qft_checkpoint_source in, qft::ReadStruct("source", source));
+    auto object = std::make_shared<CheckpointObject>();
+    object->storage = qft::MakeSourceFileSystem(SourceOf(in));
+    QFT_RETURN_IF_ERROR(RequireCallbacks("source", in.size != nullptr && in.read != nullptr));
+    QFT_RETURN_IF_ERROR(qft::RequireNotNull("checkpoint", checkpoint));
+    QFT_ASSIGN_OR_RETURN(object->files, qft::VerifyCheckpoint(object->fs(), ""));
+    *checkpoint = qft::AddHandle(std::move(object));
+    return absl::OkStatus();
+  });
+}
+
 void qft_checkpoint_destroy(qft_checkpoint* checkpoint) {
-  qft::RemoveHandle<CheckpointFiles>(checkpoint);
+  qft::RemoveHandle<CheckpointObject>(checkpoint);
 }
 
 qft_status qft_checkpoint_get_step(const qft_checkpoint* checkpoint, int64_t* step,
                                    qft_error** error) {
   return qft::Guard(error, [&]() -> Status {
     QFT_RETURN_IF_ERROR(qft::RequireNotNull("step", step));
-    QFT_ASSIGN_OR_RETURN(const auto object, Shared<CheckpointFiles>::Lock(checkpoint));
-    *step = object->step;
+    QFT_ASSIGN_OR_RETURN(const auto object, Shared<CheckpointObject>::Lock(checkpoint));
+    *step = object->files.step;
     return absl::OkStatus();
   });
 }
@@ -120,9 +217,9 @@ qft_status qft_checkpoint_get_blob(const qft_checkpoint* checkpoint, const void*
   return qft::Guard(error, [&]() -> Status {
     QFT_RETURN_IF_ERROR(qft::RequireNotNull("blob", blob));
     QFT_RETURN_IF_ERROR(qft::RequireNotNull("length", length));
-    QFT_ASSIGN_OR_RETURN(const auto object, Shared<CheckpointFiles>::Lock(checkpoint));
-    *blob = object->blob.data();
-    *length = object->blob.size();
+    QFT_ASSIGN_OR_RETURN(const auto object, Shared<CheckpointObject>::Lock(checkpoint));
+    *blob = object->files.blob.data();
+    *length = object->files.blob.size();
     return absl::OkStatus();
   });
 }
@@ -132,9 +229,9 @@ qft_status qft_checkpoint_get_manifest(const qft_checkpoint* checkpoint, const c
   return qft::Guard(error, [&]() -> Status {
     QFT_RETURN_IF_ERROR(qft::RequireNotNull("manifest", manifest));
     QFT_RETURN_IF_ERROR(qft::RequireNotNull("length", length));
-    QFT_ASSIGN_OR_RETURN(const auto object, Shared<CheckpointFiles>::Lock(checkpoint));
-    *manifest = object->manifest.c_str();
-    *length = object->manifest.size();
+    QFT_ASSIGN_OR_RETURN(const auto object, Shared<CheckpointObject>::Lock(checkpoint));
+    *manifest = object->files.manifest.c_str();
+    *length = object->files.manifest.size();
     return absl::OkStatus();
   });
 }
@@ -143,8 +240,8 @@ qft_status qft_session_restore(qft_session* session, const qft_checkpoint* check
                                qft_error** error) {
   return qft::Guard(error, [&]() -> Status {
     QFT_ASSIGN_OR_RETURN(const auto object, Exclusive<SessionObject>::Lock(session));
-    QFT_ASSIGN_OR_RETURN(const auto files, Shared<CheckpointFiles>::Lock(checkpoint));
-    QFT_RETURN_IF_ERROR(qft::RestoreCheckpoint(object->get(), qft::PosixFileSystem(), *files));
+    QFT_ASSIGN_OR_RETURN(const auto source, Shared<CheckpointObject>::Lock(checkpoint));
+    QFT_RETURN_IF_ERROR(qft::RestoreCheckpoint(object->get(), source->fs(), source->files));
     object->step = object->get().step();
     return absl::OkStatus();
   });

@@ -241,6 +241,7 @@ qft_status qft_session_get_metrics(const qft_session* session, qft_session_metri
     out.workspace_bytes = bytes(qft::Purpose::kWorkspace);
     out.total_bytes = plan.total_bytes;
     out.residual_bytes = bytes(qft::Purpose::kResidual);
+    out.snapshot_bytes = plan.snapshot_bytes;
     return qft::WriteStruct("metrics", metrics, out);
   });
 }

@@ -8,6 +8,7 @@
 
 #include "runtime/c_api/handle.h"
 #include "runtime/c_api/struct_size.h"
+#include "runtime/checkpoint_save.h"
 #include "runtime/session.h"
 
 namespace qft {
@@ -17,7 +18,12 @@ struct ModelObject {
 };
 
 struct SessionObject {
+  ~SessionObject() {
+    if (save != nullptr) save->Stop();
+  }
+
   std::unique_ptr<Session> session;
+  std::shared_ptr<BackgroundSave> save;  // the last one; may be under way
   std::shared_ptr<void> user;    // the caller's log context, given back when the last use ends
   std::atomic<int64_t> step{0};  // what metrics report while a step runs
 

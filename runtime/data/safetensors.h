@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/status.h"
 #include "runtime/data/tensor_source.h"
 
@@ -47,6 +48,10 @@ class SafetensorsWriter {
   // All declared bytes must have come. Durable on success; after any other failure than missing
   // data the writer is over.
   Status Finish();
+  // Bytes of the whole file.
+  uint64_t size() const { return end_; }
+  // xxh3-128 of what was written so far, after Finish of the whole file.
+  std::string Hash() const { return hasher_.Hex(); }
 
  private:
   SafetensorsWriter(FileSystem& fs, std::string path, std::unique_ptr<File> file, uint64_t position,
@@ -58,6 +63,7 @@ class SafetensorsWriter {
   std::unique_ptr<File> file_;
   uint64_t position_;
   uint64_t end_;
+  Hasher hasher_;
 };
 
 }  // namespace qft

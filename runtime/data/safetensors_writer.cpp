@@ -86,6 +86,7 @@ Status SafetensorsWriter::Append(const void* data, uint64_t size) {
     return InvalidArgument(path_, ": more data than the declared tensors have");
   }
   QFT_RETURN_IF_ERROR(file_->Pwrite(data, size, position_));
+  hasher_.Update(data, size);
   position_ += size;
   return absl::OkStatus();
 }

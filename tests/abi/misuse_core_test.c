@@ -208,9 +208,9 @@ static void events(void) {
   EXPECT_NULL_REFUSED(qft_event_poll(made_up, NULL, &error));
   EXPECT_NULL_REFUSED(qft_event_wait(NULL, 1, &error));
   EXPECT_NULL_REFUSED(qft_event_cancel(NULL, &error));
-  EXPECT_CODE(QFT_ERROR_UNSUPPORTED, qft_event_poll(made_up, &done, &error));
-  EXPECT_CODE(QFT_ERROR_UNSUPPORTED, qft_event_wait(made_up, -1, &error));
-  EXPECT_CODE(QFT_ERROR_UNSUPPORTED, qft_event_cancel(made_up, &error));
+  EXPECT_CODE(QFT_ERROR_STALE, qft_event_poll(made_up, &done, &error));
+  EXPECT_CODE(QFT_ERROR_STALE, qft_event_wait(made_up, 1, &error));
+  EXPECT_CODE(QFT_ERROR_STALE, qft_event_cancel(made_up, &error));
   EXPECT_NULL_REFUSED(qft_session_step_async(NULL, NULL, NULL, 0, NULL, NULL, &error));
   qft_event_destroy(NULL);
   qft_event_destroy(made_up);

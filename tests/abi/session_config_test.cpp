@@ -35,7 +35,8 @@ TEST(SessionConfig, DescriptionDefaultsAndJsonAgree) {
                                          "beta1",         "beta2",        "weight_decay",
                                          "clip_norm",     "seed",         "micro_batch_tokens",
                                          "micro_batches", "memory_limit", "critical_features",
-                                         "residual_bits", "preset",       "device"}));
+                                         "residual_bits", "preset",       "device",
+                                         "snapshot"}));
   EXPECT_EQ(defaults.size(), keys.size() + 1);
   EXPECT_EQ(defaults.at("groups"), Json::array());
 }

@@ -155,9 +155,10 @@ TEST_F(CliTest, StoppedAndResumedEqualsUndisturbed) {
   ASSERT_EQ(Qft(whole).exit_code, 0);
   for (const int signal : {SIGINT, SIGTERM, SIGKILL}) {
     const std::string name = "stopped" + std::to_string(signal);
-    Running run(QFT_PROGRAM,
-                Finetune(name, 300) + std::vector<std::string>{"--save-every", "7", "--export",
-                                                               Path(name + "/export")});
+    const char* snapshot = signal == SIGINT ? "snapshot=none" : "snapshot=host";
+    Running run(QFT_PROGRAM, Finetune(name, 300) + std::vector<std::string>{
+                                                       "--save-every", "7", "--export",
+                                                       Path(name + "/export"), "--set", snapshot});
     AwaitSteps(name, 20);
     run.Send(signal);
     const Result stopped = run.Wait();
@@ -172,6 +173,35 @@ TEST_F(CliTest, StoppedAndResumedEqualsUndisturbed) {
       EXPECT_EQ(summary.at(key), expected.at(key)) << key;
     }
   }
+}
+
+TEST_F(CliTest, SavedBesideTrainingIsTheSameRun) {
+  for (const char* snapshot : {"none", "host"}) {
+    const Result result = Qft(Finetune(snapshot, 12) +
+                              std::vector<std::string>{"--save-every", "5", "--set",
+                                                       std::string("snapshot=") + snapshot,
+                                                       "--export", Path(snapshot) + "/export"});
+    ASSERT_EQ(result.exit_code, 0) << result.error;
+    EXPECT_TRUE(fs::exists(Path(snapshot) + "/checkpoints/step_10"));
+  }
+  EXPECT_EQ(Weights("host"), Weights("none"));
+  for (const char* step : {"step_10", "step_12"}) {
+    const std::string states = std::string("/checkpoints/") + step + "/states.safetensors";
+    EXPECT_EQ(ReadAll(Path("host") + states), ReadAll(Path("none") + states)) << step;
+  }
+}
+
+// Where the checkpoints were there is a file all of a sudden.
+TEST_F(CliTest, AFailedSaveEndsTheRun) {
+  Running run(QFT_PROGRAM,
+              Finetune("run", 1000000) +
+                  std::vector<std::string>{"--save-every", "1", "--set", "snapshot=host"});
+  AwaitSteps("run", 5);
+  fs::rename(Path("run/checkpoints"), Path("run/away"));
+  WriteAll(Path("run/checkpoints"), "");
+  const Result result = run.Wait();
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_NE(result.error.find("checkpoints"), std::string::npos) << result.error;
 }
 
 TEST_F(CliTest, InterruptedAtOnceKeepsACheckpointOrNothing) {
@@ -327,9 +357,35 @@ TEST_F(CliTest, BenchTellsSpeedAndMemory) {
   const double seconds = told.at("seconds_per_step");
   EXPECT_NEAR(told.at("tokens_per_second"), 128 / seconds, 1e-6 / seconds);
   EXPECT_GT(told.at("peak_device_bytes"), told.at("planned_bytes").at("total"));
+  EXPECT_FALSE(told.contains("save"));
   ExpectPlainError(Qft({"bench", "--model", Path("nosuch")}), 2, "llama-2-7b");
   ExpectPlainError(Qft({"bench", "--model", "llama-2-7b", "--device-memory-limit", "1M"}), 1,
                    "the limit is");
+}
+
+TEST_F(CliTest, BenchMeasuresSaves) {
+  for (const char* snapshot : {"none", "host"}) {
+    const Result result =
+        Qft({"bench", "--model", model_, "--batch", "1", "--seq", "64", "--steps", "3", "--save",
+             Path(snapshot), "--set", std::string("snapshot=") + snapshot, "--json"});
+    ASSERT_EQ(result.exit_code, 0) << result.error;
+    const json told = json::parse(result.out);
+    const json& save = told.at("save");
+    EXPECT_EQ(told.at("snapshot_bytes") > 0, std::string(snapshot) == "host");
+    EXPECT_GE(save.at("steps_during"), 3);
+    EXPECT_EQ(save.at("steps_quiet"), 3);
+    const double during = save.at("step_seconds_during");
+    EXPECT_GE(during, save.at("begin_seconds"));
+    EXPECT_GE(save.at("step_seconds_slowest"), during);
+    EXPECT_GE(save.at("save_seconds"), save.at("begin_seconds"));
+    const double quiet = save.at("step_seconds_quiet");
+    EXPECT_NEAR(save.at("step_ratio"), during / quiet, 1e-9);
+    int64_t bytes = 0;
+    for (const auto& entry : fs::recursive_directory_iterator(Path(snapshot))) {
+      if (entry.is_regular_file()) bytes += static_cast<int64_t>(entry.file_size());
+    }
+    EXPECT_EQ(save.at("checkpoint_bytes"), bytes);
+  }
 }
 
 TEST_F(CliTest, DoctorNamesEveryPart) {

@@ -421,6 +421,15 @@ void TestSession::Save(const std::string& folder, int64_t keep, const std::strin
   });
 }
 
+qft_event* TestSession::SaveBegin(const std::string& folder, int64_t keep) {
+  qft_event* event = nullptr;
+  Must([&](qft_error** e) {
+    return qft_session_save_begin(handle_, folder.data(), folder.size(), nullptr, 0, keep, &event,
+                                  e);
+  });
+  return event;
+}
+
 std::string TestSession::Restore(const std::string& path) {
   qft_checkpoint* checkpoint = nullptr;
   const char* warning = nullptr;

@@ -128,6 +128,8 @@ class TestSession {
   qft_session_metrics Metrics();
   std::string PlanJson();
   void Save(const std::string& folder, int64_t keep = 0, const std::string& blob = {});
+  // The same beside what follows; the event is the caller's.
+  qft_event* SaveBegin(const std::string& folder, int64_t keep = 0);
   // From a checkpoint or a folder of them; the warning.
   std::string Restore(const std::string& path);
 

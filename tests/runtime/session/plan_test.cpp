@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "runtime/checkpoint_states.h"
 #include "tests/runtime/session/tiny_session.h"
 
 namespace qft {
@@ -71,6 +72,45 @@ TEST(PlanTest, NullArenaCountsWhatARealOneHolds) {
                 std::accumulate(std::begin(plan.bytes), std::end(plan.bytes), int64_t{0}));
     }
   }
+}
+
+// The states once more, in host memory: what the cpu engine's limit counts too, and nothing of what
+// the engine holds changes.
+TEST(PlanTest, ASnapshotHoldsWhatACheckpointHolds) {
+  for (const auto& model : Models()) {
+    for (SessionConfig config : Configs()) {
+      SCOPED_TRACE(config.ToJson());
+      const std::unique_ptr<Engine> engine(CreateCpuEngine(1));
+      const Plan plain = MakePlan(model, config, *engine).value();
+      EXPECT_EQ(plain.snapshot_bytes, 0);
+      config.snapshot = SnapshotPlace::kHost;
+      const auto session = OpenTiny(model, config);
+      const Plan& plan = session->plan();
+      EXPECT_EQ(plan.total_bytes, plain.total_bytes);
+      EXPECT_EQ(session->snapshot().capacity(), plan.snapshot_bytes);
+      int64_t bytes = 0;
+      for (const StatePart& part : StateParts(*session)) {
+        bytes += static_cast<int64_t>((part.bytes + 255) / 256 * 256);
+      }
+      EXPECT_EQ(plan.snapshot_bytes, plan.train ? bytes : 0);
+      const auto json = nlohmann::json::parse(session->PlanJson());
+      EXPECT_EQ(json["host_bytes"]["snapshot"], plan.snapshot_bytes);
+    }
+  }
+}
+
+TEST(PlanTest, ASnapshotCountsWhereEngineMemoryIsHostMemory) {
+  const std::unique_ptr<Engine> engine(CreateCpuEngine(1));
+  SessionConfig config = TinyConfig();
+  config.gradients = GradientMode::kStack;
+  config.recompute = Recompute::kNever;
+  config.snapshot = SnapshotPlace::kHost;
+  const Plan plan = MakePlan(TinyModel(), config, *engine).value();
+  config.memory_limit = plan.total_bytes + plan.snapshot_bytes;
+  EXPECT_TRUE(MakePlan(TinyModel(), config, *engine).ok());
+  --config.memory_limit;
+  EXPECT_EQ(GetErrorInfo(MakePlan(TinyModel(), config, *engine).status()).code,
+            ErrorCode::kOutOfMemory);
 }
 
 TEST(PlanTest, HeadDimensionsThatAttentionLacksAreRefused) {

@@ -1,14 +1,12 @@
 #include "runtime/checkpoint.h"
 
 #include <algorithm>
-#include <charconv>
-#include <limits>
 #include <nlohmann/json.hpp>
-#include <optional>
 
 #include "absl/strings/escaping.h"
-#include "absl/strings/match.h"
 #include "base/hash.h"
+#include "runtime/checkpoint_manifest.h"
+#include "runtime/checkpoint_report.h"
 #include "runtime/checkpoint_states.h"
 #include "runtime/data/json.h"
 #include "runtime/data/safetensors.h"
@@ -16,32 +14,12 @@
 namespace qft {
 namespace {
 
-constexpr int kFormatVersion = 2;
-constexpr char kManifestName[] = "manifest.json";
-constexpr char kStatesName[] = "states.safetensors";
-constexpr char kPrefix[] = "step_";
-constexpr char kTemporarySuffix[] = ".tmp";
-constexpr char kSupersededSuffix[] = ".superseded";
-constexpr uint64_t kMaxManifestBytes = 256 << 20;
-constexpr size_t kCopyBytes = 4 << 20;
-
-// N of "step_N", nothing for other names.
-std::optional<int64_t> StepOfName(const std::string& name) {
-  const std::string prefix = kPrefix;
-  if (name.rfind(prefix, 0) != 0) return std::nullopt;
-  int64_t step = 0;
-  const char* end = name.data() + name.size();
-  const auto parsed = std::from_chars(name.data() + prefix.size(), end, step);
-  if (parsed.ec != std::errc() || parsed.ptr != end || step < 0) return std::nullopt;
-  return step;
-}
-
 // Copies a part out of the engine piece by piece.
 template <typename Sink>
 Status ForEachPiece(Session& session, const StatePart& part, std::vector<char>& buffer,
                     const Sink& sink) {
-  for (size_t begin = 0; begin < part.bytes; begin += kCopyBytes) {
-    const size_t size = std::min(kCopyBytes, part.bytes - begin);
+  for (size_t begin = 0; begin < part.bytes; begin += kCheckpointCopyBytes) {
+    const size_t size = std::min(kCheckpointCopyBytes, part.bytes - begin);
     buffer.resize(size);
     session.engine().CopyToHost(buffer.data(), static_cast<char*>(part.data) + begin, size);
     QFT_RETURN_IF_ERROR(sink(buffer.data(), size));
@@ -54,8 +32,8 @@ StatusOr<std::string> HashFile(FileSystem& fs, const std::string& path, uint64_t
   QFT_ASSIGN_OR_RETURN(size, file->Size());
   Hasher hasher;
   std::vector<char> buffer;
-  for (uint64_t begin = 0; begin < size; begin += kCopyBytes) {
-    buffer.resize(std::min<uint64_t>(kCopyBytes, size - begin));
+  for (uint64_t begin = 0; begin < size; begin += kCheckpointCopyBytes) {
+    buffer.resize(std::min<uint64_t>(kCheckpointCopyBytes, size - begin));
     QFT_RETURN_IF_ERROR(file->Pread(buffer.data(), buffer.size(), begin));
     hasher.Update(buffer.data(), buffer.size());
   }
@@ -86,7 +64,7 @@ StatusOr<nlohmann::json> WriteStates(Session& session, FileSystem& fs, const std
 std::string MakeManifest(Session& session, const std::string& blob, const nlohmann::json& tensors,
                          uint64_t states_bytes, const std::string& states_hash) {
   nlohmann::ordered_json manifest;
-  manifest["format_version"] = kFormatVersion;
+  manifest["format_version"] = kCheckpointFormatVersion;
   manifest["step"] = session.step();
   manifest["seed"] = session.config().seed;
   manifest["previous_gradient_square_sum"] = session.progress().previous_square_sum;
@@ -99,51 +77,22 @@ std::string MakeManifest(Session& session, const std::string& blob, const nlohma
   manifest["blob_base64"] = absl::Base64Escape(blob);
   manifest["files"][kStatesName] = {{"bytes", states_bytes}, {"xxh3_128", states_hash}};
   manifest["tensors"] = tensors;
-  return manifest.dump(1) + "\n";
+  return SealManifest(manifest);
 }
 
-// The manifest of one folder, with every file it names present in the size and with the hash it
-// says.
+// The checkpoint of one folder, with every file that its manifest names present in the size and
+// with the hash it says.
 StatusOr<CheckpointFiles> Verify(FileSystem& fs, const std::string& path) {
-  const std::string manifest_path = JoinPath(path, kManifestName);
-  CheckpointFiles checkpoint;
-  checkpoint.path = path;
-  QFT_ASSIGN_OR_RETURN(checkpoint.manifest, ReadWholeFile(fs, manifest_path, kMaxManifestBytes));
-  QFT_ASSIGN_OR_RETURN(const nlohmann::json manifest,
-                       ParseJson(checkpoint.manifest, manifest_path));
-  const auto corrupt = [&](const std::string& what) { return Corrupt(manifest_path, ": ", what); };
-  if (!manifest.is_object()) return corrupt("not an object");
-  const auto version = manifest.find("format_version");
-  if (version == manifest.end() || !version->is_number_integer()) return corrupt("no version");
-  if (*version != kFormatVersion) {
-    return Unsupported(manifest_path, ": format version ", version->dump(), ", this library reads ",
-                       kFormatVersion);
-  }
-  const auto step = manifest.find("step");
-  const auto blob = manifest.find("blob_base64");
-  const auto files = manifest.find("files");
-  if (step == manifest.end() || !step->is_number_unsigned() ||
-      step->get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
-    return corrupt("no step");
-  }
-  if (blob == manifest.end() || !blob->is_string() ||
-      !absl::Base64Unescape(blob->get_ref<const std::string&>(), &checkpoint.blob)) {
-    return corrupt("no blob");
-  }
-  if (files == manifest.end() || !files->is_object() || !files->contains(kStatesName)) {
-    return corrupt("no files");
-  }
-  checkpoint.step = step->get<int64_t>();
-  for (const auto& [name, entry] : files->items()) {
-    if (name.find('/') != std::string::npos || !entry.is_object()) return corrupt("bad file entry");
+  QFT_ASSIGN_OR_RETURN(Manifest manifest, ReadManifest(fs, path));
+  for (const HashedBytes& file : manifest.files) {
     uint64_t size = 0;
-    QFT_ASSIGN_OR_RETURN(const std::string hash, HashFile(fs, JoinPath(path, name), size));
-    if (entry.value("bytes", nlohmann::json()) != size ||
-        entry.value("xxh3_128", nlohmann::json()) != hash) {
-      return Corrupt(JoinPath(path, name), ": size or hash is not the manifest's");
+    QFT_ASSIGN_OR_RETURN(const std::string hash, HashFile(fs, JoinPath(path, file.name), size));
+    if (file.bytes != size || file.hash != hash) {
+      return Corrupt(JoinPath(path, file.name), ": size or hash is not the manifest's");
     }
   }
-  return checkpoint;
+  return CheckpointFiles{path, std::move(manifest.text), "", std::move(manifest.blob),
+                         manifest.step};
 }
 
 // Steps of the folder's checkpoints, newest first.
@@ -151,24 +100,13 @@ StatusOr<std::vector<int64_t>> ListSteps(FileSystem& fs, const std::string& fold
   QFT_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.List(folder));
   std::vector<int64_t> steps;
   for (const std::string& name : names) {
-    if (const std::optional<int64_t> step = StepOfName(name)) steps.push_back(*step);
+    const auto parsed = ParseCheckpointName(name);
+    if (parsed.has_value() && parsed->kind == CheckpointKind::kCheckpoint) {
+      steps.push_back(parsed->step);
+    }
   }
   std::sort(steps.rbegin(), steps.rend());
   return steps;
-}
-
-// Temporary folders of steps up to `newest`: a later one may be a save that is being prepared.
-Status RemoveTornSaves(FileSystem& fs, const std::string& folder, int64_t newest) {
-  QFT_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.List(folder));
-  for (const std::string& name : names) {
-    if (!absl::EndsWith(name, kTemporarySuffix)) continue;
-    const std::optional<int64_t> step =
-        StepOfName(name.substr(0, name.size() - (sizeof(kTemporarySuffix) - 1)));
-    if (step.has_value() && *step <= newest) {
-      QFT_RETURN_IF_ERROR(RemoveTree(fs, JoinPath(folder, name)));
-    }
-  }
-  return absl::OkStatus();
 }
 
 // How the checkpoint's weights are held must be how the session holds them: critical weights and
@@ -203,7 +141,7 @@ StatusOr<std::unique_ptr<PreparedSave>> PreparedSave::Prepare(Session& session, 
     return MakeError(ErrorCode::kState, "mode = infer has no states to save");
   QFT_RETURN_IF_ERROR(MakeDirectories(fs, folder));
   QFT_RETURN_IF_ERROR(fs.SyncDirectory(ParentPath(folder)));
-  const std::string name = absl::StrCat(kPrefix, session.step());
+  const std::string name = absl::StrCat(kCheckpointPrefix, session.step());
   std::unique_ptr<PreparedSave> save(new PreparedSave(fs, folder, name));
   const std::string temporary = JoinPath(folder, name + kTemporarySuffix);
   QFT_RETURN_IF_ERROR(RemoveTree(fs, temporary));
@@ -249,12 +187,18 @@ StatusOr<CheckpointFiles> OpenCheckpoint(FileSystem& fs, const std::string& path
   QFT_ASSIGN_OR_RETURN(const std::vector<int64_t> steps, ListSteps(fs, path));
   std::string warning;
   for (const int64_t step : steps) {
-    StatusOr<CheckpointFiles> checkpoint = Verify(fs, JoinPath(path, absl::StrCat(kPrefix, step)));
+    StatusOr<CheckpointFiles> checkpoint =
+        Verify(fs, JoinPath(path, absl::StrCat(kCheckpointPrefix, step)));
     if (checkpoint.ok()) {
       checkpoint->warning = warning;
       return checkpoint;
     }
-    absl::StrAppend(&warning, warning.empty() ? "" : "; ", kPrefix, step,
+    // What a newer library wrote is whole as far as can be told: going back behind it unasked would
+    // throw training away.
+    if (GetErrorInfo(checkpoint.status()).code == ErrorCode::kUnsupported) {
+      return checkpoint.status();
+    }
+    absl::StrAppend(&warning, warning.empty() ? "" : "; ", kCheckpointPrefix, step,
                     " passed over: ", std::string(checkpoint.status().message()));
   }
   return MakeError(ErrorCode::kNotFound, absl::StrCat(path, ": no whole checkpoint",
@@ -293,8 +237,8 @@ Status RestoreCheckpoint(Session& session, FileSystem& fs, const CheckpointFiles
   }
   std::vector<char> buffer;
   for (const StatePart& part : parts) {
-    for (size_t begin = 0; begin < part.bytes; begin += kCopyBytes) {
-      buffer.resize(std::min(kCopyBytes, part.bytes - begin));
+    for (size_t begin = 0; begin < part.bytes; begin += kCheckpointCopyBytes) {
+      buffer.resize(std::min(kCheckpointCopyBytes, part.bytes - begin));
       Status read = file.tensors->ReadBytes(part.info.name, begin, buffer.size(), buffer.data());
       if (!read.ok()) {
         session.Poison("a checkpoint was loaded half way");
@@ -315,23 +259,9 @@ Status SetAsideLater(FileSystem& fs, const std::string& folder, int64_t step) {
   QFT_ASSIGN_OR_RETURN(const std::vector<int64_t> steps, ListSteps(fs, folder));
   for (const int64_t later : steps) {
     if (later <= step) break;
-    const std::string path = JoinPath(folder, absl::StrCat(kPrefix, later));
+    const std::string path = JoinPath(folder, absl::StrCat(kCheckpointPrefix, later));
     QFT_RETURN_IF_ERROR(RemoveTree(fs, path + kSupersededSuffix));
     QFT_RETURN_IF_ERROR(fs.Rename(path, path + kSupersededSuffix));
-  }
-  return absl::OkStatus();
-}
-
-Status PruneCheckpoints(FileSystem& fs, const std::string& folder, int64_t keep) {
-  QFT_ASSIGN_OR_RETURN(const std::vector<int64_t> steps, ListSteps(fs, folder));
-  if (steps.empty() || keep <= 0) return absl::OkStatus();
-  QFT_RETURN_IF_ERROR(Verify(fs, JoinPath(folder, absl::StrCat(kPrefix, steps[0]))).status());
-  QFT_RETURN_IF_ERROR(RemoveTornSaves(fs, folder, steps[0]));
-  for (size_t i = static_cast<size_t>(keep); i < steps.size(); ++i) {
-    // Renamed first, so that a crash half way leaves no folder that looks like a checkpoint.
-    const std::string path = JoinPath(folder, absl::StrCat(kPrefix, steps[i]));
-    QFT_RETURN_IF_ERROR(fs.Rename(path, path + kTemporarySuffix));
-    QFT_RETURN_IF_ERROR(RemoveTree(fs, path + kTemporarySuffix));
   }
   return absl::OkStatus();
 }

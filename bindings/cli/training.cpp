@@ -263,8 +263,13 @@ void Training::Save() {
   const std::string folder = folder_.checkpoints().string();
   const std::string blob = state_.ToBlob(dataset_);
   Call(qft_session_save, session_.get(), folder.data(), folder.size(), blob.data(), blob.size(),
-       options_.keep);
+       int64_t{0});
   saved_session_step_ = session_step_;
+  if (options_.keep == 0) return;
+  qft_prune_options prune = Sized<qft_prune_options>();
+  prune.keep = options_.keep;
+  prune.keep_every = options_.keep_every;
+  Call(qft_checkpoint_prune, folder.data(), folder.size(), &prune, nullptr);
 }
 
 bool Training::OutOfTime() const {

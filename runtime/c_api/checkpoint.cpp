@@ -4,6 +4,7 @@
 
 #include "runtime/c_api/boundary.h"
 #include "runtime/c_api/session_handle.h"
+#include "runtime/checkpoint_retention.h"
 
 namespace qft {
 
@@ -82,7 +83,8 @@ qft_status qft_session_save(qft_session* session, const char* folder, size_t fol
     QFT_RETURN_IF_ERROR(save->Commit());
     const std::string root(folder, folder_length);
     QFT_RETURN_IF_ERROR(qft::SetAsideLater(qft::PosixFileSystem(), root, object->get().step()));
-    return qft::PruneCheckpoints(qft::PosixFileSystem(), root, keep);
+    if (keep == 0) return absl::OkStatus();
+    return qft::PruneCheckpoints(qft::PosixFileSystem(), root, {.keep = keep}).status();
   });
 }
 

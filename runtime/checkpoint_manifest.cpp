@@ -23,17 +23,17 @@ std::string HashOfText(const char* text, size_t size) {
 }
 
 // A manifest without the key was written before there was one.
-bool SealHolds(const Manifest& manifest) {
-  const auto seal = manifest.json.find(kSealKey);
-  if (seal == manifest.json.end()) return true;
-  const size_t end = manifest.text.rfind(kSeal);
-  return end != std::string::npos && *seal == HashOfText(manifest.text.data(), end);
+bool SealHolds(const json& root, const std::string& text) {
+  const auto seal = root.find(kSealKey);
+  if (seal == root.end()) return true;
+  const size_t end = text.rfind(kSeal);
+  return end != std::string::npos && *seal == HashOfText(text.data(), end);
 }
 
 // The entries {name: {bytes, xxh3_128}} of an object.
-StatusOr<std::vector<HashedBytes>> ReadEntries(const json& manifest, const char* key) {
-  const auto entries = manifest.find(key);
-  if (entries == manifest.end() || !entries->is_object()) return Corrupt("no ", key);
+StatusOr<std::vector<HashedBytes>> ReadEntries(const json& root, const char* key) {
+  const auto entries = root.find(key);
+  if (entries == root.end() || !entries->is_object()) return Corrupt("no ", key);
   std::vector<HashedBytes> result;
   for (const auto& [name, entry] : entries->items()) {
     const bool object = entry.is_object();
@@ -58,33 +58,33 @@ Status CheckFiles(const std::vector<HashedBytes>& files) {
   return states ? absl::OkStatus() : Corrupt("no ", kStatesName);
 }
 
-Status CheckVersion(const json& manifest) {
-  const auto version = manifest.find("format_version");
-  if (version == manifest.end() || !version->is_number_integer()) return Corrupt("no version");
+Status CheckVersion(const json& root) {
+  const auto version = root.find("format_version");
+  if (version == root.end() || !version->is_number_integer()) return Corrupt("no version");
   if (*version == kCheckpointFormatVersion) return absl::OkStatus();
   return Unsupported("format version ", version->dump(), ", this library reads ",
                      kCheckpointFormatVersion, "; use the libqft that wrote it");
 }
 
 Status Parse(Manifest& manifest) {
-  QFT_ASSIGN_OR_RETURN(manifest.json, ParseJson(manifest.text, "JSON"));
-  if (!manifest.json.is_object()) return Corrupt("not an object");
-  if (!SealHolds(manifest)) return Corrupt("changed since it was written");
-  QFT_RETURN_IF_ERROR(CheckVersion(manifest.json));
-  const auto step = manifest.json.find("step");
-  if (step == manifest.json.end() || !step->is_number_unsigned() ||
+  QFT_ASSIGN_OR_RETURN(const json root, ParseJson(manifest.text, "JSON"));
+  if (!root.is_object()) return Corrupt("not an object");
+  if (!SealHolds(root, manifest.text)) return Corrupt("changed since it was written");
+  QFT_RETURN_IF_ERROR(CheckVersion(root));
+  const auto step = root.find("step");
+  if (step == root.end() || !step->is_number_unsigned() ||
       step->get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
     return Corrupt("no step");
   }
   manifest.step = step->get<int64_t>();
-  const auto blob = manifest.json.find("blob_base64");
-  if (blob == manifest.json.end() || !blob->is_string() ||
+  const auto blob = root.find("blob_base64");
+  if (blob == root.end() || !blob->is_string() ||
       !absl::Base64Unescape(blob->get_ref<const std::string&>(), &manifest.blob)) {
     return Corrupt("no blob");
   }
-  QFT_ASSIGN_OR_RETURN(manifest.files, ReadEntries(manifest.json, "files"));
+  QFT_ASSIGN_OR_RETURN(manifest.files, ReadEntries(root, "files"));
   QFT_RETURN_IF_ERROR(CheckFiles(manifest.files));
-  QFT_ASSIGN_OR_RETURN(manifest.tensors, ReadEntries(manifest.json, "tensors"));
+  QFT_ASSIGN_OR_RETURN(manifest.tensors, ReadEntries(root, "tensors"));
   return absl::OkStatus();
 }
 

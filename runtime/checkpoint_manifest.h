@@ -25,7 +25,6 @@ struct HashedBytes {
 
 struct Manifest {
   std::string text;
-  nlohmann::json json;
   int64_t step = 0;
   std::string blob;
   std::vector<HashedBytes> files;    // ascending by name, states.safetensors among them

@@ -470,16 +470,17 @@ QFT_API qft_status qft_save_commit(qft_save* save, qft_error** error);
  * Thread: any. Blocks: for the removal. Since: 0.1. */
 QFT_API void qft_save_destroy(qft_save* save);
 /* prepare and commit; renames checkpoints of later steps, which a resume from an earlier one has left
- * behind, to step_N.superseded; then removes all but the newest `keep` checkpoints of the folder (0:
- * keeps all). Errors: as both. Thread: one. Blocks: for the write. Since: 0.1. */
+ * behind, to step_N.superseded; then, unless `keep` is 0, removes all but the newest `keep` whole
+ * checkpoints of the folder, as qft_checkpoint_prune does. Errors: as all three.
+ * Thread: one. Blocks: for the write. Since: 0.1. */
 QFT_API qft_status qft_session_save(qft_session* session, const char* folder, size_t folder_length,
                                     const void* blob, size_t blob_length, int64_t keep,
                                     qft_error** error);
 /* path: a checkpoint, or a folder of them, of which the newest whole one is taken. Sizes and hashes
  * of every file are checked. warning [out, may be NULL]: borrowed text, "" or which newer ones were
- * passed over and why.
- * Errors: NOT_FOUND (no whole checkpoint), CORRUPT, IO. Thread: any. Blocks: for the read.
- * Since: 0.1. */
+ * passed over and why; one of another format version is an error instead.
+ * Errors: NOT_FOUND (no whole checkpoint), CORRUPT, UNSUPPORTED (its format version), IO.
+ * Thread: any. Blocks: for the read. Since: 0.1. */
 QFT_API qft_status qft_checkpoint_open(const char* path, size_t path_length,
                                        qft_checkpoint** checkpoint, const char** warning,
                                        qft_error** error);

@@ -9,7 +9,7 @@
 namespace qft {
 namespace {
 
-constexpr char kNotWritten[] = "is not what was written";
+constexpr char kDiffers[] = "differs from what was written";
 
 // Feeds bytes [begin, end) of the file to both hashes.
 Status HashRange(const File& file, uint64_t begin, uint64_t end, Hasher& whole, Hasher& part) {
@@ -36,7 +36,7 @@ class FileCheck {
     Hasher part;
     QFT_RETURN_IF_ERROR(HashRange(file_, 0, expected_.bytes, whole_, part));
     const bool same = whole_.Hex() == expected_.hash;
-    ranges->push_back(Range("", 0, expected_.bytes, same ? "" : kNotWritten));
+    ranges->push_back(Range("", 0, expected_.bytes, same ? "" : kDiffers));
     return absl::OkStatus();
   }
 
@@ -68,7 +68,7 @@ class FileCheck {
     if (known == tensors_.end()) {
       problem = "is not in the manifest";
     } else if (known->second->bytes != tensor.bytes || known->second->hash != hasher.Hex()) {
-      problem = kNotWritten;
+      problem = kDiffers;
     }
     if (known != tensors_.end()) tensors_.erase(known);
     found->push_back(Range(name, tensor.offset, end, problem));
@@ -80,7 +80,7 @@ class FileCheck {
     if (whole_.Hex() == expected_.hash) return Range("", 0, expected_.bytes, "");
     const auto wrong = std::count_if(tensors.begin(), tensors.end(),
                                      [](const CheckedRange& r) { return !r.problem.empty(); });
-    if (wrong == 0) return Range("", 0, header, absl::StrCat("the header ", kNotWritten));
+    if (wrong == 0) return Range("", 0, header, absl::StrCat("the header ", kDiffers));
     return Range("", 0, expected_.bytes,
                  absl::StrCat(wrong, " of ", tensors.size(), " tensors differ"));
   }

@@ -96,7 +96,8 @@ bool AllWhole(const json& report) {
 
 std::string StateOf(const json& entry) {
   const std::string kind = Text(entry, "kind");
-  if (kind == "temporary") return "a save under way, or torn; never loaded, prune removes it";
+  if (kind == "temporary")
+    return "a save under way, or torn; never loaded, goes after a later save";
   if (kind == "superseded") return "set aside by a resume from an earlier one; never loaded";
   for (const json& range : entry.at("ranges")) {
     if (!Text(range, "problem").empty()) return "damaged: " + Problem(range);

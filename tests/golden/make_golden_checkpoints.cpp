@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 
 #include "tests/golden/golden_checkpoints.h"
 
@@ -22,19 +23,28 @@ std::string Write(const GoldenCheckpoint& golden, const std::filesystem::path& f
   return session.Hash();
 }
 
+void WriteAll(const std::filesystem::path& root) {
+  nlohmann::ordered_json hashes;
+  for (const GoldenCheckpoint& golden : GoldenCheckpoints()) {
+    hashes[golden.name] = Write(golden, root / golden.name);
+  }
+  std::ofstream(root / "hashes.json") << hashes.dump(1) << "\n";
+}
+
 }  // namespace
 }  // namespace qft
 
 int main(int argc, char** argv) {
-  if (argc != 2 || std::filesystem::exists(argv[1])) {
+  if (argc != 2) {
     std::fprintf(stderr, "usage: make_golden_checkpoints NEW_FOLDER\n");
     return 2;
   }
-  const std::filesystem::path root = argv[1];
-  nlohmann::ordered_json hashes;
-  for (const qft::GoldenCheckpoint& golden : qft::GoldenCheckpoints()) {
-    hashes[golden.name] = qft::Write(golden, root / golden.name);
+  try {
+    if (std::filesystem::exists(argv[1])) throw std::runtime_error("it exists");
+    qft::WriteAll(argv[1]);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s: %s\n", argv[1], error.what());
+    return 1;
   }
-  std::ofstream(root / "hashes.json") << hashes.dump(1) << "\n";
   return 0;
 }

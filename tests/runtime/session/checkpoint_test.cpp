@@ -100,7 +100,7 @@ TEST_F(CheckpointTest, AnyFlippedByteOfTheStatesIsNoticed) {
 }
 
 // The manifest as it was before it had a hash of its own.
-std::string Unsealed(std::string manifest) {
+std::string Unsealed(const std::string& manifest) {
   const size_t seal = manifest.rfind(",\n \"manifest_xxh3_128\"");
   EXPECT_NE(seal, std::string::npos);
   return manifest.substr(0, seal) + "\n}\n";

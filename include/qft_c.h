@@ -475,16 +475,17 @@ QFT_API qft_status qft_save_commit(qft_save* save, qft_error** error);
  * Thread: any. Blocks: for the removal. Since: 0.1. */
 QFT_API void qft_save_destroy(qft_save* save);
 /* prepare and commit; renames checkpoints of later steps, which a resume from an earlier one has left
- * behind, to step_N.superseded; then removes all but the newest `keep` checkpoints of the folder (0:
- * keeps all). Errors: as both. Thread: one. Blocks: for the write. Since: 0.1. */
+ * behind, to step_N.superseded; then, unless `keep` is 0, removes all but the newest `keep` whole
+ * checkpoints of the folder, as qft_checkpoint_prune does. Errors: as all three.
+ * Thread: one. Blocks: for the write. Since: 0.1. */
 QFT_API qft_status qft_session_save(qft_session* session, const char* folder, size_t folder_length,
                                     const void* blob, size_t blob_length, int64_t keep,
                                     qft_error** error);
 /* path: a checkpoint, or a folder of them, of which the newest whole one is taken. Sizes and hashes
  * of every file are checked. warning [out, may be NULL]: borrowed text, "" or which newer ones were
- * passed over and why.
- * Errors: NOT_FOUND (no whole checkpoint), CORRUPT, IO. Thread: any. Blocks: for the read.
- * Since: 0.1. */
+ * passed over and why; one of another format version is an error instead.
+ * Errors: NOT_FOUND (no whole checkpoint), CORRUPT, UNSUPPORTED (its format version), IO.
+ * Thread: any. Blocks: for the read. Since: 0.1. */
 QFT_API qft_status qft_checkpoint_open(const char* path, size_t path_length,
                                        qft_checkpoint** checkpoint, const char** warning,
                                        qft_error** error);
@@ -580,6 +581,50 @@ QFT_API qft_status qft_event_wait(const qft_event* event, int64_t timeout_ms, qf
 QFT_API qft_status qft_event_cancel(qft_event* event, qft_error** error);
 /* The work goes on. Thread: any. Blocks: no. Since: 0.1. */
 QFT_API void qft_event_destroy(qft_event* event);
+
+/* ---- looking after checkpoints ---------------------------------------------------------------- */
+
+/* What is in a folder of checkpoints, or what was removed from it. */
+typedef struct qft_checkpoint_report qft_checkpoint_report;
+
+#define QFT_CHECKPOINT_CHECK_SIZES 0  /* manifests whole, files there and of their size */
+#define QFT_CHECKPOINT_CHECK_HASHES 1 /* and every byte what was written; reads all of them */
+
+/* path: a checkpoint, or a folder of them. check: QFT_CHECKPOINT_CHECK_*. report [out]; what is
+ * damaged is told in it and is no error. Errors: NOT_FOUND (no such folder), IO.
+ * Thread: any. Blocks: for the read. Since: 0.1. */
+QFT_API qft_status qft_checkpoint_report_create(const char* path, size_t path_length, int32_t check,
+                                                qft_checkpoint_report** report, qft_error** error);
+/* A JSON object, borrowed until the report is destroyed: folder, and entries ascending by step, each
+ * with name; kind "checkpoint", "temporary" (a save under way or torn) or "superseded" (set aside by
+ * a resume from an earlier one), of which only the first is ever loaded; step; bytes; whole, null
+ * where it was not checked, as temporary and superseded ones in a folder are not; ranges, an array
+ * of {file, tensor, begin, end, problem}: bytes [begin, end) of a file that were checked, tensor ""
+ * where they are not one tensor's, problem "" where they are whole. With CHECK_HASHES each tensor is
+ * a range. After qft_checkpoint_prune: folder, dry_run, freed_bytes, removed and kept, both arrays
+ * of such entries. Thread: any. Blocks: no. Since: 0.1. */
+QFT_API qft_status qft_checkpoint_report_get_json(const qft_checkpoint_report* report,
+                                                  const char** json, size_t* length,
+                                                  qft_error** error);
+/* Thread: any. Blocks: no. Since: 0.1. */
+QFT_API void qft_checkpoint_report_destroy(qft_checkpoint_report* report);
+
+typedef struct qft_prune_options {
+  uint64_t struct_size;
+  int64_t keep;       /* >= 1: so many whole checkpoints stay, the newest */
+  int64_t keep_every; /* and the first whole one of every so many steps; 0: no more */
+  int32_t superseded; /* 1: what is superseded goes too */
+  int32_t dry_run;    /* 1: removes nothing, tells what it would remove */
+} qft_prune_options;
+
+/* Removes the checkpoints of a folder that `options` does not keep, and what torn saves up to the
+ * newest one's step left. The newest is verified by its hashes first: if it is not whole, nothing
+ * goes. Not while a session saves into the folder. options [in] not NULL. report [out] may be NULL.
+ * Errors: CORRUPT (the newest), OUT_OF_RANGE, INVALID_ARGUMENT (folder is a checkpoint), STRUCT_SIZE,
+ * NOT_FOUND, IO. Thread: any. Blocks: for the work. Since: 0.1. */
+QFT_API qft_status qft_checkpoint_prune(const char* folder, size_t folder_length,
+                                        const qft_prune_options* options,
+                                        qft_checkpoint_report** report, qft_error** error);
 
 #ifdef __cplusplus
 }

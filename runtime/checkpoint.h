@@ -46,12 +46,10 @@ struct CheckpointFiles {
   int64_t step = 0;
 };
 
-// path: a checkpoint, or a folder of them (the newest whole one is taken).
+// path: a checkpoint, or a folder of them (the newest whole one is taken; one of another format
+// version is kUnsupported, not passed over).
 StatusOr<CheckpointFiles> OpenCheckpoint(FileSystem& fs, const std::string& path);
 Status RestoreCheckpoint(Session& session, FileSystem& fs, const CheckpointFiles& checkpoint);
-// Removes all but the newest `keep` checkpoints of a folder, and what torn saves left behind. The
-// newest is verified before anything goes.
-Status PruneCheckpoints(FileSystem& fs, const std::string& folder, int64_t keep);
 // Renames checkpoints of later steps than `step` to step_N.superseded: they are of a course that
 // was left by resuming from an earlier checkpoint, or damaged, and must not be taken for the
 // newest.

@@ -1,8 +1,6 @@
 #include <algorithm>
-#include <limits>
 #include <nlohmann/json.hpp>
 
-#include "absl/strings/escaping.h"
 #include "base/hash.h"
 #include "runtime/checkpoint_files.h"
 #include "runtime/checkpoint_states.h"
@@ -11,8 +9,6 @@
 
 namespace qft {
 namespace {
-
-constexpr uint64_t kMaxManifestBytes = 256 << 20;
 
 // How the checkpoint's weights are held must be how the session holds them: critical weights and
 // residuals that it has no room for would be lost without a word.
@@ -35,61 +31,45 @@ Status CheckFormat(const Session& session, const Tensors& tensors, const std::st
   return residual == held ? absl::OkStatus() : differs("residual_bits", residual, held);
 }
 
-}  // namespace
-
 StatusOr<std::string> HashFile(FileSystem& fs, const std::string& path, uint64_t& size) {
   QFT_ASSIGN_OR_RETURN(const std::unique_ptr<File> file, fs.Open(path, OpenMode::kRead));
   QFT_ASSIGN_OR_RETURN(size, file->Size());
   Hasher hasher;
   std::vector<char> buffer;
-  for (uint64_t begin = 0; begin < size; begin += kCopyBytes) {
-    buffer.resize(std::min<uint64_t>(kCopyBytes, size - begin));
+  for (uint64_t begin = 0; begin < size; begin += kCheckpointCopyBytes) {
+    buffer.resize(std::min<uint64_t>(kCheckpointCopyBytes, size - begin));
     QFT_RETURN_IF_ERROR(file->Pread(buffer.data(), buffer.size(), begin));
     hasher.Update(buffer.data(), buffer.size());
   }
   return hasher.Hex();
 }
 
+}  // namespace
+
 StatusOr<CheckpointFiles> VerifyCheckpoint(FileSystem& fs, const std::string& path) {
-  const std::string manifest_path = JoinPath(path, kManifestName);
-  CheckpointFiles checkpoint;
-  checkpoint.path = path;
-  QFT_ASSIGN_OR_RETURN(checkpoint.manifest, ReadWholeFile(fs, manifest_path, kMaxManifestBytes));
-  QFT_ASSIGN_OR_RETURN(const nlohmann::json manifest,
-                       ParseJson(checkpoint.manifest, manifest_path));
-  const auto corrupt = [&](const std::string& what) { return Corrupt(manifest_path, ": ", what); };
-  if (!manifest.is_object()) return corrupt("not an object");
-  const auto version = manifest.find("format_version");
-  if (version == manifest.end() || !version->is_number_integer()) return corrupt("no version");
-  if (*version != kFormatVersion) {
-    return Unsupported(manifest_path, ": format version ", version->dump(), ", this library reads ",
-                       kFormatVersion);
-  }
-  const auto step = manifest.find("step");
-  const auto blob = manifest.find("blob_base64");
-  const auto files = manifest.find("files");
-  if (step == manifest.end() || !step->is_number_unsigned() ||
-      step->get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
-    return corrupt("no step");
-  }
-  if (blob == manifest.end() || !blob->is_string() ||
-      !absl::Base64Unescape(blob->get_ref<const std::string&>(), &checkpoint.blob)) {
-    return corrupt("no blob");
-  }
-  if (files == manifest.end() || !files->is_object() || !files->contains(kStatesName)) {
-    return corrupt("no files");
-  }
-  checkpoint.step = step->get<int64_t>();
-  for (const auto& [name, entry] : files->items()) {
-    if (name.find('/') != std::string::npos || !entry.is_object()) return corrupt("bad file entry");
+  QFT_ASSIGN_OR_RETURN(Manifest manifest, ReadManifest(fs, path));
+  for (const HashedBytes& file : manifest.files) {
     uint64_t size = 0;
-    QFT_ASSIGN_OR_RETURN(const std::string hash, HashFile(fs, JoinPath(path, name), size));
-    if (entry.value("bytes", nlohmann::json()) != size ||
-        entry.value("xxh3_128", nlohmann::json()) != hash) {
-      return Corrupt(JoinPath(path, name), ": size or hash is not the manifest's");
+    QFT_ASSIGN_OR_RETURN(const std::string hash, HashFile(fs, JoinPath(path, file.name), size));
+    if (file.bytes != size || file.hash != hash) {
+      return Corrupt(JoinPath(path, file.name), ": size or hash is not the manifest's");
     }
   }
-  return checkpoint;
+  return CheckpointFiles{path, std::move(manifest.text), "", std::move(manifest.blob),
+                         manifest.step};
+}
+
+StatusOr<std::vector<int64_t>> ListSteps(FileSystem& fs, const std::string& folder) {
+  QFT_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.List(folder));
+  std::vector<int64_t> steps;
+  for (const std::string& name : names) {
+    const auto parsed = ParseCheckpointName(name);
+    if (parsed.has_value() && parsed->kind == CheckpointKind::kCheckpoint) {
+      steps.push_back(parsed->step);
+    }
+  }
+  std::sort(steps.rbegin(), steps.rend());
+  return steps;
 }
 
 StatusOr<CheckpointFiles> OpenCheckpoint(FileSystem& fs, const std::string& path) {
@@ -103,12 +83,17 @@ StatusOr<CheckpointFiles> OpenCheckpoint(FileSystem& fs, const std::string& path
   std::string warning;
   for (const int64_t step : steps) {
     StatusOr<CheckpointFiles> checkpoint =
-        VerifyCheckpoint(fs, JoinPath(path, absl::StrCat(kPrefix, step)));
+        VerifyCheckpoint(fs, JoinPath(path, absl::StrCat(kCheckpointPrefix, step)));
     if (checkpoint.ok()) {
       checkpoint->warning = warning;
       return checkpoint;
     }
-    absl::StrAppend(&warning, warning.empty() ? "" : "; ", kPrefix, step,
+    // What a newer library wrote is whole as far as can be told: going back behind it unasked would
+    // throw training away.
+    if (GetErrorInfo(checkpoint.status()).code == ErrorCode::kUnsupported) {
+      return checkpoint.status();
+    }
+    absl::StrAppend(&warning, warning.empty() ? "" : "; ", kCheckpointPrefix, step,
                     " passed over: ", std::string(checkpoint.status().message()));
   }
   return MakeError(ErrorCode::kNotFound, absl::StrCat(path, ": no whole checkpoint",
@@ -148,8 +133,8 @@ Status RestoreCheckpoint(Session& session, FileSystem& fs, const CheckpointFiles
   session.snapshot().BeforeOverwriteAll();
   std::vector<char> buffer;
   for (const StatePart& part : parts) {
-    for (size_t begin = 0; begin < part.bytes; begin += kCopyBytes) {
-      buffer.resize(std::min(kCopyBytes, part.bytes - begin));
+    for (size_t begin = 0; begin < part.bytes; begin += kCheckpointCopyBytes) {
+      buffer.resize(std::min(kCheckpointCopyBytes, part.bytes - begin));
       Status read = file.tensors->ReadBytes(part.info.name, begin, buffer.size(), buffer.data());
       if (!read.ok()) {
         session.Poison("a checkpoint was loaded half way");

@@ -7,6 +7,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "base/worker_thread.h"
 #include "runtime/checkpoint.h"
+#include "runtime/checkpoint_retention.h"
 #include "runtime/step.h"
 
 namespace qft {
@@ -36,7 +37,8 @@ Status SaveCheckpoint(const CheckpointContent& content, FileSystem& fs, const st
                        PreparedSave::Prepare(content, fs, folder));
   QFT_RETURN_IF_ERROR(save->Commit());
   QFT_RETURN_IF_ERROR(SetAsideLater(fs, folder, content.step));
-  return PruneCheckpoints(fs, folder, keep);
+  if (keep == 0) return absl::OkStatus();
+  return PruneCheckpoints(fs, folder, {.keep = keep}).status();
 }
 
 StatusOr<std::shared_ptr<BackgroundSave>> BackgroundSave::Begin(Session& session, FileSystem& fs,

@@ -5,6 +5,7 @@
 #include "base/hash.h"
 #include "runtime/checkpoint_content.h"
 #include "runtime/checkpoint_files.h"
+#include "runtime/checkpoint_manifest.h"
 #include "runtime/data/safetensors.h"
 
 namespace qft {
@@ -25,8 +26,8 @@ PartReader EngineReader(Session& session, const std::vector<StatePart>& parts) {
 // Gives sink(data, size) the part piece by piece.
 template <typename Sink>
 Status ForEachPiece(size_t bytes, size_t part, const PartReader& read, const Sink& sink) {
-  for (size_t begin = 0; begin < bytes; begin += kCopyBytes) {
-    const size_t size = std::min(kCopyBytes, bytes - begin);
+  for (size_t begin = 0; begin < bytes; begin += kCheckpointCopyBytes) {
+    const size_t size = std::min(kCheckpointCopyBytes, bytes - begin);
     QFT_ASSIGN_OR_RETURN(const char* data, read(part, begin, size));
     QFT_RETURN_IF_ERROR(sink(data, size));
   }
@@ -64,7 +65,7 @@ StatusOr<WrittenStates> WriteStates(const CheckpointContent& content, FileSystem
 
 std::string ManifestOf(Session& session, const std::string& blob) {
   nlohmann::ordered_json manifest;
-  manifest["format_version"] = kFormatVersion;
+  manifest["format_version"] = kCheckpointFormatVersion;
   manifest["step"] = session.step();
   manifest["seed"] = session.config().seed;
   manifest["previous_gradient_square_sum"] = session.progress().previous_square_sum;
@@ -102,7 +103,7 @@ Status WriteContent(const CheckpointContent& content, FileSystem& fs, const std:
   auto manifest = nlohmann::ordered_json::parse(content.manifest);
   manifest["files"][kStatesName] = written.file;
   manifest["tensors"] = written.tensors;
-  return WriteFileDurably(fs, JoinPath(folder, kManifestName), manifest.dump(1) + "\n");
+  return WriteFileDurably(fs, JoinPath(folder, kManifestName), SealManifest(manifest));
 }
 
 StatusOr<std::unique_ptr<PreparedSave>> PreparedSave::Prepare(Session& session, FileSystem& fs,
@@ -117,7 +118,7 @@ StatusOr<std::unique_ptr<PreparedSave>> PreparedSave::Prepare(const CheckpointCo
                                                               const std::string& folder) {
   QFT_RETURN_IF_ERROR(MakeDirectories(fs, folder));
   QFT_RETURN_IF_ERROR(fs.SyncDirectory(ParentPath(folder)));
-  const std::string name = absl::StrCat(kPrefix, content.step);
+  const std::string name = absl::StrCat(kCheckpointPrefix, content.step);
   std::unique_ptr<PreparedSave> save(new PreparedSave(fs, folder, name));
   const std::string temporary = JoinPath(folder, name + kTemporarySuffix);
   QFT_RETURN_IF_ERROR(RemoveTree(fs, temporary));

@@ -31,6 +31,7 @@ std::unique_ptr<Command> MakeEval(CLI::App& program);
 std::unique_ptr<Command> MakeGenerate(CLI::App& program);
 std::unique_ptr<Command> MakeChat(CLI::App& program);
 std::unique_ptr<Command> MakeExport(CLI::App& program);
+std::unique_ptr<Command> MakeCheckpoint(CLI::App& program);
 std::unique_ptr<Command> MakeInspect(CLI::App& program);
 
 }  // namespace qft::cli

@@ -73,6 +73,9 @@ void AddEvaluationAndSaving(FinetuneOptions* o, OptionTable* t) {
       ->check(CLI::NonNegativeNumber);
   t->Add(saving, "keep", o->keep, "Checkpoints kept, the newest; 0: all")
       ->check(CLI::NonNegativeNumber);
+  t->Add(saving, "keep-every", o->keep_every,
+         "Keep the first checkpoint of every so many steps too; 0: no more")
+      ->check(CLI::NonNegativeNumber);
 }
 
 }  // namespace

@@ -35,6 +35,7 @@ struct FinetuneOptions {
 
   int64_t save_every = 500;
   int64_t keep = 2;
+  int64_t keep_every = 0;
   bool dry_run = false;
 };
 

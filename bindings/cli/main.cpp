@@ -39,7 +39,7 @@ int Run(const std::vector<std::string>& arguments) {
   program.footer("`qft COMMAND --help` tells what a command takes.");
   std::vector<std::unique_ptr<Command>> commands;
   for (const auto& make : {MakeFinetune, MakeData, MakeEval, MakeGenerate, MakeChat, MakeExport,
-                           MakeInspect, MakeCreate, MakeBench, MakeDoctor}) {
+                           MakeInspect, MakeCheckpoint, MakeCreate, MakeBench, MakeDoctor}) {
     commands.push_back(make(program));
   }
   try {

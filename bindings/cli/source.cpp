@@ -50,7 +50,10 @@ Checkpoint OpenCheckpoint(const std::filesystem::path& path) {
   qft_checkpoint* raw = nullptr;
   const char* warning = "";
   Call(qft_checkpoint_open, name.data(), name.size(), &raw, &warning);
-  if (warning != nullptr && *warning != '\0') fprintf(stderr, "qft: %s\n", warning);
+  if (warning != nullptr && *warning != '\0') {
+    fprintf(stderr, "qft: %s\nqft: `qft checkpoint verify %s` tells what is damaged\n", warning,
+            name.c_str());
+  }
   return Checkpoint(raw);
 }
 

@@ -269,13 +269,23 @@ void Training::Save() {
   const std::string folder = folder_.checkpoints().string();
   const std::string blob = state_.ToBlob(dataset_);
   save_ = Make<Event>(qft_session_save_begin, session_.get(), folder.data(), folder.size(),
-                      blob.data(), blob.size(), options_.keep);
+                      blob.data(), blob.size(), int64_t{0});
   saved_session_step_ = session_step_;
+  int32_t done = 0;
+  Call(qft_event_poll, save_.get(), &done);
+  if (done != 0) EndSave();
 }
 
 void Training::EndSave() {
   const Event save = std::move(save_);
-  if (save) Await(save);
+  if (!save) return;
+  Await(save);
+  if (options_.keep == 0) return;
+  const std::string folder = folder_.checkpoints().string();
+  qft_prune_options prune = Sized<qft_prune_options>();
+  prune.keep = options_.keep;
+  prune.keep_every = options_.keep_every;
+  Call(qft_checkpoint_prune, folder.data(), folder.size(), &prune, nullptr);
 }
 
 bool Training::OutOfTime() const {

@@ -72,7 +72,7 @@ class Training {
   void CountSkipped(bool skipped);
   // Begins a save after the one before it has ended; beside training where --set snapshot=host.
   void Save();
-  // Waits for the save that was begun, if any; its error is a Failure.
+  // Waits for the save that was begun, if any, and removes what is not kept; errors are Failures.
   void EndSave();
   bool OutOfTime() const;
   qft_schedule Schedule() const;

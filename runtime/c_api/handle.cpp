@@ -25,6 +25,8 @@ const char* HandleKindName(HandleKind kind) {
       return "checkpoint";
     case HandleKind::kEvent:
       return "event";
+    case HandleKind::kCheckpointReport:
+      return "checkpoint report";
     case HandleKind::kTokenizer:
       return "tokenizer";
     case HandleKind::kDataset:

@@ -38,6 +38,7 @@ enum class HandleKind : uint8_t {
   kSave = 0x06,
   kCheckpoint = 0x07,
   kEvent = 0x08,
+  kCheckpointReport = 0x09,
   kTokenizer = 0x11,
   kDataset = 0x12,
 };
@@ -63,6 +64,9 @@ template <>
 struct KindOf<qft_checkpoint> : std::integral_constant<HandleKind, HandleKind::kCheckpoint> {};
 template <>
 struct KindOf<qft_event> : std::integral_constant<HandleKind, HandleKind::kEvent> {};
+template <>
+struct KindOf<qft_checkpoint_report>
+    : std::integral_constant<HandleKind, HandleKind::kCheckpointReport> {};
 template <>
 struct KindOf<qft_tokenizer> : std::integral_constant<HandleKind, HandleKind::kTokenizer> {};
 template <>

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <tuple>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_join.h"
@@ -150,6 +151,16 @@ Status StoredTensorSource::ReadBytes(std::string_view name, uint64_t offset, uin
                                   " are outside its ", tensor->bytes));
   }
   return files_[tensor->file]->Pread(out, size, tensor->offset + offset);
+}
+
+std::vector<StoredTensor> StoredTensorSource::InFileOrder() const {
+  std::vector<StoredTensor> tensors;
+  tensors.reserve(tensors_.size());
+  for (const auto& [name, tensor] : tensors_) tensors.push_back(tensor);
+  std::sort(tensors.begin(), tensors.end(), [](const StoredTensor& a, const StoredTensor& b) {
+    return std::tuple(a.file, a.offset, a.bytes) < std::tuple(b.file, b.offset, b.bytes);
+  });
+  return tensors;
 }
 
 }  // namespace qft

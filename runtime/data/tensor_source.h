@@ -60,6 +60,8 @@ class StoredTensorSource final : public TensorSource {
                   float* out) const override;
   // Bytes [offset, offset + size) of the tensor as stored, whatever its type.
   Status ReadBytes(std::string_view name, uint64_t offset, uint64_t size, void* out) const;
+  // Where the tensors lie, ascending by file and offset.
+  std::vector<StoredTensor> InFileOrder() const;
 
  private:
   StatusOr<const StoredTensor*> Get(std::string_view name) const;

@@ -207,6 +207,77 @@ static void checkpoints(void) {
   tiny_close(&t);
 }
 
+static void prunes(const char* folder, size_t length) {
+  qft_checkpoint_report* report = NULL;
+  const char* json = NULL;
+  size_t json_length = 0;
+  qft_prune_options options;
+  memset(&options, 0, sizeof(options));
+  options.struct_size = sizeof(options);
+  EXPECT_CODE(QFT_ERROR_OUT_OF_RANGE,
+              qft_checkpoint_prune(folder, length, &options, &report, &error));
+  options.keep = 1;
+  options.keep_every = -1;
+  EXPECT_CODE(QFT_ERROR_OUT_OF_RANGE,
+              qft_checkpoint_prune(folder, length, &options, &report, &error));
+  options.keep_every = INT64_MAX;
+  options.dry_run = 1;
+  EXPECT_NULL_REFUSED(qft_checkpoint_prune(NULL, 3, &options, &report, &error));
+  EXPECT_NULL_REFUSED(qft_checkpoint_prune(folder, 0, &options, &report, &error));
+  EXPECT_NULL_REFUSED(qft_checkpoint_prune(folder, length, NULL, &report, &error));
+  EXPECT_CODE(QFT_ERROR_NOT_FOUND,
+              qft_checkpoint_prune(TEXT("/tmp/no such folder"), &options, &report, &error));
+  EXPECT(report == NULL);
+  EXPECT_OK(qft_checkpoint_prune(folder, length, &options, NULL, &error));
+  EXPECT_OK(qft_checkpoint_prune(folder, length, &options, &report, &error));
+  EXPECT_OK(qft_checkpoint_report_get_json(report, &json, &json_length, &error));
+  EXPECT(strstr(json, "\"dry_run\":true,\"freed_bytes\":0,\"removed\":[]") != NULL);
+  EXPECT(strstr(json, "\"name\":\"step_0\"") != NULL);
+  qft_checkpoint_report_destroy(report);
+  options.struct_size = 3;
+  EXPECT_CODE(QFT_ERROR_STRUCT_SIZE, qft_checkpoint_prune(folder, length, &options, NULL, &error));
+}
+
+static void checkpoint_reports(void) {
+  tiny t;
+  qft_checkpoint_report* report = NULL;
+  const char* json = NULL;
+  size_t json_length = 0;
+  char folder[] = "/tmp/qft_misuse_XXXXXX";
+  char command[64];
+  if (!tiny_open(&t, NULL)) return;
+  EXPECT(mkdtemp(folder) != NULL);
+  const size_t length = strlen(folder);
+  EXPECT_OK(qft_session_save(t.session, folder, length, NULL, 0, 1, &error));
+  EXPECT_NULL_REFUSED(
+      qft_checkpoint_report_create(NULL, 3, QFT_CHECKPOINT_CHECK_SIZES, &report, &error));
+  EXPECT_NULL_REFUSED(
+      qft_checkpoint_report_create(folder, 0, QFT_CHECKPOINT_CHECK_SIZES, &report, &error));
+  EXPECT_NULL_REFUSED(
+      qft_checkpoint_report_create(folder, length, QFT_CHECKPOINT_CHECK_SIZES, NULL, &error));
+  EXPECT_NULL_REFUSED(qft_checkpoint_report_create(folder, length, 2, &report, &error));
+  EXPECT_NULL_REFUSED(qft_checkpoint_report_create(folder, length, -1, &report, &error));
+  EXPECT_CODE(QFT_ERROR_NOT_FOUND,
+              qft_checkpoint_report_create(TEXT("/tmp/no such folder"), QFT_CHECKPOINT_CHECK_SIZES,
+                                           &report, &error));
+  EXPECT(report == NULL);
+  EXPECT_OK(
+      qft_checkpoint_report_create(folder, length, QFT_CHECKPOINT_CHECK_HASHES, &report, &error));
+  EXPECT_NULL_REFUSED(qft_checkpoint_report_get_json(NULL, &json, &json_length, &error));
+  EXPECT_NULL_REFUSED(qft_checkpoint_report_get_json(report, NULL, &json_length, &error));
+  EXPECT_NULL_REFUSED(qft_checkpoint_report_get_json(report, &json, NULL, &error));
+  EXPECT_OK(qft_checkpoint_report_get_json(report, &json, &json_length, &error));
+  EXPECT(json_length == strlen(json) && strstr(json, "\"whole\":true") != NULL);
+  prunes(folder, length);
+  qft_checkpoint_report_destroy(report);
+  qft_checkpoint_report_destroy(report);
+  qft_checkpoint_report_destroy(NULL);
+  EXPECT_CODE(QFT_ERROR_STALE, qft_checkpoint_report_get_json(report, &json, &json_length, &error));
+  snprintf(command, sizeof(command), "rm -r %s", folder);
+  EXPECT(system(command) == 0);
+  tiny_close(&t);
+}
+
 static void destroyed_and_foreign_handles(void) {
   tiny t;
   qft_session_metrics metrics;
@@ -351,6 +422,7 @@ int main(int argc, char** argv) {
   RUN(tensors);
   RUN(decoders);
   RUN(checkpoints);
+  RUN(checkpoint_reports);
   RUN(destroyed_and_foreign_handles);
   RUN(forked_child);
   RUN(two_threads);

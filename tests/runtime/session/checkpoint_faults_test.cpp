@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "runtime/checkpoint.h"
+#include "runtime/checkpoint_retention.h"
 #include "tests/runtime/session/fault_file_system.h"
 #include "tests/runtime/session/tiny_session.h"
 
@@ -109,10 +110,11 @@ TEST_F(CheckpointFaultsTest, SavingTheSameStepAgain) {
 
 TEST_F(CheckpointFaultsTest, Pruning) {
   SaveSteps(3);
-  ForEachFault([&] { PutBack(); }, [&] { return PruneCheckpoints(fs_, folder_, 1); },
+  ForEachFault([&] { PutBack(); },
+               [&] { return PruneCheckpoints(fs_, folder_, {.keep = 1}).status(); },
                [&](const Status&) {
                  EXPECT_EQ(LoadNewest(), 3);
-                 EXPECT_EQ(PruneCheckpoints(real_, folder_, 1), absl::OkStatus());
+                 EXPECT_TRUE(PruneCheckpoints(real_, folder_, {.keep = 1}).ok());
                  EXPECT_FALSE(std::filesystem::exists(Path("step_1")));
                  EXPECT_FALSE(std::filesystem::exists(Path("step_1.tmp")));
                  EXPECT_FALSE(std::filesystem::exists(Path("step_2.tmp")));

@@ -202,9 +202,10 @@ Status MakeDirectories(FileSystem& fs, const std::string& path) {
   Status made = fs.MakeDirectory(path);
   if (!made.ok() && GetErrorInfo(made).native_code == EEXIST) {
     QFT_ASSIGN_OR_RETURN(const bool now_directory, fs.IsDirectory(path));
-    if (now_directory) return absl::OkStatus();
+    if (now_directory) made = absl::OkStatus();
   }
-  return made;
+  QFT_RETURN_IF_ERROR(made);
+  return fs.SyncDirectory(parent);
 }
 
 Status RemoveTree(FileSystem& fs, const std::string& path) {

@@ -206,6 +206,10 @@ StatusOr<std::unique_ptr<PreparedSave>> PreparedSave::Prepare(Session& session, 
   const std::string name = absl::StrCat(kPrefix, session.step());
   std::unique_ptr<PreparedSave> save(new PreparedSave(fs, folder, name));
   const std::string temporary = JoinPath(folder, name + kTemporarySuffix);
+  QFT_ASSIGN_OR_RETURN(const bool leftover, fs.Exists(temporary));
+  // A save that was killed may have left the checkpoint it had just replaced there: what took its
+  // place must be durable before its files go.
+  if (leftover) QFT_RETURN_IF_ERROR(fs.SyncDirectory(folder));
   QFT_RETURN_IF_ERROR(RemoveTree(fs, temporary));
   QFT_RETURN_IF_ERROR(fs.MakeDirectory(temporary));
   const std::string states_path = JoinPath(temporary, kStatesName);
@@ -215,7 +219,6 @@ StatusOr<std::unique_ptr<PreparedSave>> PreparedSave::Prepare(Session& session, 
   QFT_RETURN_IF_ERROR(
       WriteFileDurably(fs, JoinPath(temporary, kManifestName),
                        MakeManifest(session, blob, tensors, states_bytes, states_hash)));
-  QFT_RETURN_IF_ERROR(fs.SyncDirectory(temporary));
   return save;
 }
 
@@ -313,11 +316,14 @@ Status RestoreCheckpoint(Session& session, FileSystem& fs, const CheckpointFiles
 
 Status SetAsideLater(FileSystem& fs, const std::string& folder, int64_t step) {
   QFT_ASSIGN_OR_RETURN(const std::vector<int64_t> steps, ListSteps(fs, folder));
-  for (const int64_t later : steps) {
-    if (later <= step) break;
-    const std::string path = JoinPath(folder, absl::StrCat(kPrefix, later));
+  // The newest last, and each durably: at no time is one of those between the newest, which would
+  // be neither the state before nor the one after.
+  for (auto later = steps.rbegin(); later != steps.rend(); ++later) {
+    if (*later <= step) continue;
+    const std::string path = JoinPath(folder, absl::StrCat(kPrefix, *later));
     QFT_RETURN_IF_ERROR(RemoveTree(fs, path + kSupersededSuffix));
     QFT_RETURN_IF_ERROR(fs.Rename(path, path + kSupersededSuffix));
+    QFT_RETURN_IF_ERROR(fs.SyncDirectory(folder));
   }
   return absl::OkStatus();
 }
@@ -326,6 +332,8 @@ Status PruneCheckpoints(FileSystem& fs, const std::string& folder, int64_t keep)
   QFT_ASSIGN_OR_RETURN(const std::vector<int64_t> steps, ListSteps(fs, folder));
   if (steps.empty() || keep <= 0) return absl::OkStatus();
   QFT_RETURN_IF_ERROR(Verify(fs, JoinPath(folder, absl::StrCat(kPrefix, steps[0]))).status());
+  // A save that was killed may have renamed the newest and not synced it.
+  QFT_RETURN_IF_ERROR(fs.SyncDirectory(folder));
   QFT_RETURN_IF_ERROR(RemoveTornSaves(fs, folder, steps[0]));
   for (size_t i = static_cast<size_t>(keep); i < steps.size(); ++i) {
     // Renamed first, so that a crash half way leaves no folder that looks like a checkpoint.

@@ -24,6 +24,7 @@ constexpr char kTemporarySuffix[] = ".tmp";
 constexpr char kSupersededSuffix[] = ".superseded";
 constexpr uint64_t kMaxManifestBytes = 256 << 20;
 constexpr size_t kCopyBytes = 4 << 20;
+constexpr char kLoadedHalfWay[] = "a checkpoint was loaded half way";
 
 // N of "step_N", nothing for other names.
 std::optional<int64_t> StepOfName(const std::string& name) {
@@ -238,8 +239,11 @@ Status PreparedSave::Commit() {
 
 PreparedSave::~PreparedSave() {
   if (committed_) return;
-  const Status removed = RemoveTree(fs_, JoinPath(folder_, name_ + kTemporarySuffix));
-  removed.IgnoreError();  // a leftover .tmp is never loaded, and pruned later
+  // A leftover .tmp is never loaded, and pruned later.
+  try {
+    RemoveTree(fs_, JoinPath(folder_, name_ + kTemporarySuffix)).IgnoreError();
+  } catch (const std::exception&) {  // no memory
+  }
 }
 
 StatusOr<CheckpointFiles> OpenCheckpoint(FileSystem& fs, const std::string& path) {
@@ -294,13 +298,14 @@ Status RestoreCheckpoint(Session& session, FileSystem& fs, const CheckpointFiles
                        info == nullptr ? " is missing" : " has another shape or type"));
     }
   }
+  const PoisonOnException guard(session, kLoadedHalfWay);
   std::vector<char> buffer;
   for (const StatePart& part : parts) {
     for (size_t begin = 0; begin < part.bytes; begin += kCopyBytes) {
       buffer.resize(std::min(kCopyBytes, part.bytes - begin));
       Status read = file.tensors->ReadBytes(part.info.name, begin, buffer.size(), buffer.data());
       if (!read.ok()) {
-        session.Poison("a checkpoint was loaded half way");
+        session.Poison(kLoadedHalfWay);
         return read;
       }
       session.engine().CopyToEngine(static_cast<char*>(part.data) + begin, buffer.data(),

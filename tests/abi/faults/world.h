@@ -58,6 +58,17 @@ class World : public testing::Test {
     EXPECT_NE(::mkdtemp(pattern.data()), nullptr);
     root_ = pattern;
     folder_ = root_ + "/checkpoints";
+    OpenModel();
+  }
+  ~World() override {
+    qft_config_destroy(config_);
+    qft_model_destroy(model_);
+    std::error_code ignored;
+    std::filesystem::remove_all(root_, ignored);
+  }
+
+  // Again in a forked child, where handles of the parent can't be used.
+  void OpenModel() {
     Must([&](qft_error** error) {
       return qft_model_create_random(kModelJson, sizeof(kModelJson) - 1, 5, &model_, error);
     });
@@ -67,13 +78,6 @@ class World : public testing::Test {
       return qft_config_set_int(config_, "micro_batch_tokens", 18, kTokens, error);
     });
   }
-  ~World() override {
-    qft_config_destroy(config_);
-    qft_model_destroy(model_);
-    std::error_code ignored;
-    std::filesystem::remove_all(root_, ignored);
-  }
-
   qft_session* Open() {
     qft_session* session = nullptr;
     Must([&](qft_error** error) {

@@ -59,9 +59,9 @@ F* Real(const char* name) {
 }
 
 // Whose code an address is. Without memory nlohmann::json ends the process (its destructors and
-// some of its constructors are noexcept and allocate), and oneDNN dereferences null or takes
-// another implementation, with other bits. Neither is ours to mend, so memory is refused to our own
-// functions only: to those that have no line of json.hpp in them.
+// some of its constructors are noexcept and allocate), and oneDNN follows a null pointer or leaves
+// a product uncomputed and reports success. Neither is ours to mend, so memory is refused to our
+// own functions only: to those that have no line of json.hpp in them.
 class Functions {
  public:
   Functions() {

@@ -13,7 +13,7 @@ namespace {
 
 constexpr char kFolder[] = "/run/checkpoints";
 constexpr size_t kScenarios = 10;
-constexpr int kRandomCases = 2500;  // for each scenario
+constexpr int kRandomCases = 1200;  // for each scenario
 
 // Sessions after training on the given batches.
 class Trained {
@@ -329,7 +329,7 @@ void ExpectOldOrNewAfterEveryKill(const std::vector<int>& before, const std::vec
     Record(scenario, disk);
     Enumeration enumeration(scenario, disk, LoaderOf(scenario));
     enumeration.EveryPrefix();
-    enumeration.Random(100);
+    enumeration.Random(20);
     ASSERT_EQ(enumeration.violation(), "") << scenario.name;
     cases += enumeration.cases();
   }

@@ -13,9 +13,21 @@ namespace {
 
 class PosixFile final : public File {
  public:
-  PosixFile(int descriptor, std::string path) : descriptor_(descriptor), path_(std::move(path)) {}
+  explicit PosixFile(std::string path) : path_(std::move(path)) {}
   ~PosixFile() override {
     if (descriptor_ >= 0) ::close(descriptor_);
+  }
+
+  Status Open(int flags) {
+    do {
+      descriptor_ = ::open(path_.c_str(), flags, 0666);
+    } while (descriptor_ < 0 && errno == EINTR);
+    if (descriptor_ < 0) return ErrnoError(errno, "open " + path_);
+    struct stat info {};
+    if (::fstat(descriptor_, &info) == 0 && S_ISDIR(info.st_mode)) {
+      return ErrnoError(EISDIR, "open " + path_);
+    }
+    return absl::OkStatus();
   }
 
   Status Pread(void* data, size_t size, uint64_t offset) const override {
@@ -67,8 +79,12 @@ class PosixFile final : public File {
   }
 
  private:
-  int descriptor_;
+  int descriptor_ = -1;
   std::string path_;
+};
+
+struct CloseFolder {
+  void operator()(DIR* folder) const { ::closedir(folder); }
 };
 
 class PosixFileSystemImpl final : public FileSystem {
@@ -77,17 +93,9 @@ class PosixFileSystemImpl final : public FileSystem {
     int flags = O_CLOEXEC;
     if (mode == OpenMode::kRead) flags |= O_RDONLY;
     if (mode == OpenMode::kCreate) flags |= O_RDWR | O_CREAT | O_TRUNC;
-    int descriptor;
-    do {
-      descriptor = ::open(path.c_str(), flags, 0666);
-    } while (descriptor < 0 && errno == EINTR);
-    if (descriptor < 0) return ErrnoError(errno, "open " + path);
-    struct stat info {};
-    if (::fstat(descriptor, &info) == 0 && S_ISDIR(info.st_mode)) {
-      ::close(descriptor);
-      return ErrnoError(EISDIR, "open " + path);
-    }
-    return std::unique_ptr<File>(new PosixFile(descriptor, path));
+    auto file = std::make_unique<PosixFile>(path);
+    QFT_RETURN_IF_ERROR(file->Open(flags));
+    return file;
   }
 
   Status Rename(const std::string& from, const std::string& to) override {
@@ -120,17 +128,16 @@ class PosixFileSystemImpl final : public FileSystem {
   }
 
   StatusOr<std::vector<std::string>> List(const std::string& path) override {
-    DIR* folder = ::opendir(path.c_str());
+    const std::unique_ptr<DIR, CloseFolder> folder(::opendir(path.c_str()));
     if (folder == nullptr) return ErrnoError(errno, "list " + path);
     std::vector<std::string> names;
     errno = 0;
-    while (const dirent* entry = ::readdir(folder)) {
+    while (const dirent* entry = ::readdir(folder.get())) {
       const std::string name = entry->d_name;
       if (name != "." && name != "..") names.push_back(name);
+      errno = 0;
     }
-    const int error = errno;
-    ::closedir(folder);
-    if (error != 0) return ErrnoError(error, "list " + path);
+    if (errno != 0) return ErrnoError(errno, "list " + path);
     std::sort(names.begin(), names.end());
     return names;
   }
@@ -202,9 +209,10 @@ Status MakeDirectories(FileSystem& fs, const std::string& path) {
   Status made = fs.MakeDirectory(path);
   if (!made.ok() && GetErrorInfo(made).native_code == EEXIST) {
     QFT_ASSIGN_OR_RETURN(const bool now_directory, fs.IsDirectory(path));
-    if (now_directory) return absl::OkStatus();
+    if (now_directory) made = absl::OkStatus();
   }
-  return made;
+  QFT_RETURN_IF_ERROR(made);
+  return fs.SyncDirectory(parent);
 }
 
 Status RemoveTree(FileSystem& fs, const std::string& path) {

@@ -54,7 +54,7 @@ FileSystem& PosixFileSystem();
 StatusOr<std::string> ReadWholeFile(FileSystem& fs, const std::string& path, uint64_t size_limit);
 // Creates or replaces `path` durably: temporary file beside it, fsync, rename, fsync of the folder.
 Status WriteFileDurably(FileSystem& fs, const std::string& path, std::string_view content);
-// mkdir -p
+// mkdir -p. What it made is durable on return.
 Status MakeDirectories(FileSystem& fs, const std::string& path);
 // rm -r, following no symbolic link; a path that does not exist is success.
 Status RemoveTree(FileSystem& fs, const std::string& path);

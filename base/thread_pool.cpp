@@ -6,12 +6,21 @@ namespace qft {
 
 ThreadPool::ThreadPool(int threads, void (*on_start)()) {
   workers_.reserve(threads);
-  for (int i = 0; i < threads; ++i) {
-    workers_.push_back(StartWorker([this, i, on_start] { WorkerLoop(i, on_start); }));
+  try {
+    for (int i = 0; i < threads; ++i) {
+      workers_.push_back(StartWorker([this, i, on_start] { WorkerLoop(i, on_start); }));
+    }
+  } catch (...) {
+    Stop();  // a thread that is destroyed before it was joined ends the process
+    throw;
   }
 }
 
 ThreadPool::~ThreadPool() {
+  Stop();
+}
+
+void ThreadPool::Stop() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     stopping_ = true;

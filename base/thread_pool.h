@@ -41,6 +41,7 @@ class ThreadPool {
 
   void Run(int64_t tasks, TaskFunction function, const void* context);
   void WorkerLoop(int worker, void (*on_start)());
+  void Stop();
 
   std::mutex mutex_;
   std::condition_variable work_ready_;

@@ -10,6 +10,8 @@
 namespace qft {
 namespace {
 
+constexpr char kLoadedHalfWay[] = "a checkpoint was loaded half way";
+
 // How the checkpoint's weights are held must be how the session holds them: critical weights and
 // residuals that it has no room for would be lost without a word.
 template <typename Tensors>
@@ -131,13 +133,14 @@ Status RestoreCheckpoint(Session& session, FileSystem& fs, const CheckpointFiles
     }
   }
   session.snapshot().BeforeOverwriteAll();
+  const PoisonOnException guard(session, kLoadedHalfWay);
   std::vector<char> buffer;
   for (const StatePart& part : parts) {
     for (size_t begin = 0; begin < part.bytes; begin += kCheckpointCopyBytes) {
       buffer.resize(std::min(kCheckpointCopyBytes, part.bytes - begin));
       Status read = file.tensors->ReadBytes(part.info.name, begin, buffer.size(), buffer.data());
       if (!read.ok()) {
-        session.Poison("a checkpoint was loaded half way");
+        session.Poison(kLoadedHalfWay);
         return read;
       }
       session.engine().CopyToEngine(static_cast<char*>(part.data) + begin, buffer.data(),

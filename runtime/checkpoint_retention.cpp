@@ -92,11 +92,14 @@ ordered_json PruneReport::ToJson() const {
 
 Status SetAsideLater(FileSystem& fs, const std::string& folder, int64_t step) {
   QFT_ASSIGN_OR_RETURN(const std::vector<int64_t> steps, ListSteps(fs, folder));
-  for (const int64_t later : steps) {
-    if (later <= step) break;
-    const std::string path = JoinPath(folder, absl::StrCat(kCheckpointPrefix, later));
+  // The newest last, and each durably: at no time is one of those between the newest, which would
+  // be neither the state before nor the one after.
+  for (auto later = steps.rbegin(); later != steps.rend(); ++later) {
+    if (*later <= step) continue;
+    const std::string path = JoinPath(folder, absl::StrCat(kCheckpointPrefix, *later));
     QFT_RETURN_IF_ERROR(RemoveTree(fs, path + kSupersededSuffix));
     QFT_RETURN_IF_ERROR(fs.Rename(path, path + kSupersededSuffix));
+    QFT_RETURN_IF_ERROR(fs.SyncDirectory(folder));
   }
   return absl::OkStatus();
 }
@@ -120,6 +123,8 @@ StatusOr<PruneReport> PruneCheckpoints(FileSystem& fs, const std::string& folder
   QFT_RETURN_IF_ERROR(VerifyNewest(fs, *newest));
   Divide(std::move(found.entries), retention, &report);
   if (retention.dry_run) return report;
+  // A save that was killed may have renamed the newest and not synced it.
+  QFT_RETURN_IF_ERROR(fs.SyncDirectory(folder));
   for (const CheckpointEntry& entry : report.removed) QFT_RETURN_IF_ERROR(Remove(fs, entry));
   return report;
 }

@@ -121,10 +121,13 @@ StatusOr<std::unique_ptr<PreparedSave>> PreparedSave::Prepare(const CheckpointCo
   const std::string name = absl::StrCat(kCheckpointPrefix, content.step);
   std::unique_ptr<PreparedSave> save(new PreparedSave(fs, folder, name));
   const std::string temporary = JoinPath(folder, name + kTemporarySuffix);
+  QFT_ASSIGN_OR_RETURN(const bool leftover, fs.Exists(temporary));
+  // A save that was killed may have left the checkpoint it had just replaced there: what took its
+  // place must be durable before its files go.
+  if (leftover) QFT_RETURN_IF_ERROR(fs.SyncDirectory(folder));
   QFT_RETURN_IF_ERROR(RemoveTree(fs, temporary));
   QFT_RETURN_IF_ERROR(fs.MakeDirectory(temporary));
   QFT_RETURN_IF_ERROR(WriteContent(content, fs, temporary));
-  QFT_RETURN_IF_ERROR(fs.SyncDirectory(temporary));
   return save;
 }
 
@@ -144,8 +147,11 @@ Status PreparedSave::Commit() {
 
 PreparedSave::~PreparedSave() {
   if (committed_) return;
-  const Status removed = RemoveTree(fs_, JoinPath(folder_, name_ + kTemporarySuffix));
-  removed.IgnoreError();  // a leftover .tmp is never loaded, and pruned later
+  // A leftover .tmp is never loaded, and pruned later.
+  try {
+    RemoveTree(fs_, JoinPath(folder_, name_ + kTemporarySuffix)).IgnoreError();
+  } catch (const std::exception&) {  // no memory
+  }
 }
 
 StatusOr<std::string> StateHash(Session& session) {

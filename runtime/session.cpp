@@ -10,6 +10,7 @@ namespace qft {
 namespace {
 
 constexpr int64_t kLoadRows = 1024;
+constexpr char kNoMemoryInStep[] = "memory ran out in the middle of a step";
 
 double SecondsSince(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -167,7 +168,7 @@ Status Session::Synchronize() {
 }
 
 Status Session::CheckUsable() const {
-  if (poisoned_.empty()) return absl::OkStatus();
+  if (poisoned_ == nullptr) return absl::OkStatus();
   return MakeError(ErrorCode::kPoisoned,
                    absl::StrCat("the session can't go on: ", poisoned_,
                                 "; open a new one and restore the last checkpoint"));
@@ -333,6 +334,7 @@ double Session::Upload(const BatchView& batch, int64_t token_offset, MicroBatch&
 }
 
 Status Session::Accumulate(const std::vector<BatchView>& batches) {
+  const PoisonOnException guard(*this, kNoMemoryInStep);
   QFT_RETURN_IF_ERROR(CheckUsable());
   if (!step_open_) return MakeError(ErrorCode::kState, "no step is open");
   const int64_t count = static_cast<int64_t>(batches.size());
@@ -382,6 +384,7 @@ void Session::SetGradientScale() {
 }
 
 StatusOr<StepResult> Session::EndStep() {
+  const PoisonOnException guard(*this, kNoMemoryInStep);
   QFT_RETURN_IF_ERROR(CheckUsable());
   if (!step_open_) return MakeError(ErrorCode::kState, "no step is open");
   if (step_micro_batches_ == 0) return MakeError(ErrorCode::kState, "nothing was accumulated");

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <string>
@@ -104,7 +105,8 @@ class Session {
   // A checkpoint's; the keys follow the seed.
   void SetProgress(const Progress& progress, int64_t seed);
   // After a broken invariant every later call says so.
-  void Poison(const std::string& why) { poisoned_ = why; }
+  // why: static, or the engine's.
+  void Poison(const char* why) { poisoned_ = why; }
   Status CheckUsable() const;
   // kExecution with the engine's message, if it has failed.
   Status Synchronize();
@@ -149,7 +151,7 @@ class Session {
   uint64_t step_ = 0;
   double previous_square_sum_ = -1;
   double rounding_square_sum_ = 0;
-  std::string poisoned_;
+  const char* poisoned_ = nullptr;
 
   // The open step.
   bool step_open_ = false;
@@ -158,6 +160,22 @@ class Session {
   int64_t step_micro_batches_ = 0;
   double step_loss_weight_ = 0;
   std::chrono::steady_clock::time_point step_start_;
+};
+
+// Poisons a session when an exception passes: memory ran out in the middle of a change.
+class PoisonOnException {
+ public:
+  PoisonOnException(Session& session, const char* why) : session_(session), why_(why) {}
+  ~PoisonOnException() {
+    if (std::uncaught_exceptions() > exceptions_) session_.Poison(why_);
+  }
+  PoisonOnException(const PoisonOnException&) = delete;
+  PoisonOnException& operator=(const PoisonOnException&) = delete;
+
+ private:
+  Session& session_;
+  const char* why_;
+  int exceptions_ = std::uncaught_exceptions();
 };
 
 }  // namespace qft

@@ -37,21 +37,28 @@ Engine* MakeEngine(int threads, bool integer_onednn) {
 CpuEngine::CpuEngine(int threads, bool integer_onednn)
     : pool_(threads, PrepareOneDnnThread),
       integer_onednn_(integer_onednn),
-      scratch_(new Scratch[static_cast<size_t>(threads)]),
-      onednn_(new OneDnn*[static_cast<size_t>(threads)]) {
-  for (int i = 0; i < threads; ++i) onednn_[i] = OneDnn::Create();
+      workers_(new Worker[static_cast<size_t>(threads)]) {
+  try {
+    for (int i = 0; i < threads; ++i) workers_[i].onednn = OneDnn::Create();
+  } catch (...) {
+    FreeWorkers();
+    throw;
+  }
   ::snprintf(description_, sizeof(description_), "%s, integer matmuls: %s, %d thread%s",
              QFT_STRING(QFT_ISA), integer_onednn ? "onednn" : "own", threads,
              threads == 1 ? "" : "s");
 }
 
 CpuEngine::~CpuEngine() {
+  FreeWorkers();
+}
+
+void CpuEngine::FreeWorkers() {
   for (int i = 0; i < pool_.threads(); ++i) {
-    ::free(scratch_[i].data);
-    delete onednn_[i];
+    ::free(workers_[i].scratch);
+    delete workers_[i].onednn;
   }
-  delete[] scratch_;
-  delete[] onednn_;
+  delete[] workers_;
 }
 
 void* CpuEngine::Allocate(size_t bytes) {
@@ -146,14 +153,14 @@ void CpuEngine::Fail(const char* message) {
 }
 
 char* CpuEngine::WorkerScratch(int worker, size_t bytes) {
-  Scratch& scratch = scratch_[worker];
-  if (bytes > scratch.bytes) {
-    ::free(scratch.data);
-    scratch.data = static_cast<char*>(AllocateAligned(bytes));
-    scratch.bytes = scratch.data != nullptr ? bytes : 0;
-    if (scratch.data == nullptr) Fail("out of memory for a worker's scratch of the cpu engine");
+  Worker& own = workers_[worker];
+  if (bytes > own.scratch_bytes) {
+    ::free(own.scratch);
+    own.scratch = static_cast<char*>(AllocateAligned(bytes));
+    own.scratch_bytes = own.scratch != nullptr ? bytes : 0;
+    if (own.scratch == nullptr) Fail("out of memory for a worker's scratch of the cpu engine");
   }
-  return scratch.data;
+  return own.scratch;
 }
 
 bool CpuEngine::SupportsDType(DType dtype) {

@@ -145,18 +145,19 @@ class CpuEngine final : public Engine {
   // Reports what this engine cannot do.
   bool SupportsDType(DType dtype);
 
-  struct Scratch {
-    char* data = nullptr;
-    size_t bytes = 0;
+  struct Worker {
+    char* scratch = nullptr;
+    size_t scratch_bytes = 0;
+    OneDnn* onednn = nullptr;
   };
+  void FreeWorkers();
 
   ThreadPool pool_;
   const bool integer_onednn_;
-  Scratch* scratch_;
-  OneDnn** onednn_;  // one a worker
+  CopyThread copies_;
+  Worker* workers_;  // owned; last of what can throw
   std::atomic<const char*> error_{nullptr};
   char description_[160];
-  CopyThread copies_;
 };
 
 }  // namespace qft::QFT_ISA

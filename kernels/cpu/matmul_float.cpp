@@ -61,8 +61,9 @@ void CpuEngine::FloatMatmul(const FloatProblem& p) {
         DecodePart(p, tile, k, depth, decoded_b, ldb);
       }
       const GemmShape shape{tile.rows, tile.columns, depth, p.k, ldb, tile.columns, p.b_transposed};
-      if (onednn_[worker] == nullptr ||
-          !onednn_[worker]->MultiplyFloat(shape, p.a + tile.row * p.k + k, b, k == 0 ? sum : c)) {
+      OneDnn* onednn = workers_[worker].onednn;
+      if (onednn == nullptr ||
+          !onednn->MultiplyFloat(shape, p.a + tile.row * p.k + k, b, k == 0 ? sum : c)) {
         return Fail("onednn failed in a floating matmul");
       }
       if (k > 0) AddTile(c, cells, sum);

@@ -202,7 +202,8 @@ bool CpuEngine::MultiplyPart(int worker, GemmShape shape, const int8_t* a, const
     b = dense;
     shape.ldb = shape.n;
   }
-  if (onednn_[worker] != nullptr && onednn_[worker]->MultiplyInteger(shape, a, b, c)) return true;
+  OneDnn* onednn = workers_[worker].onednn;
+  if (onednn != nullptr && onednn->MultiplyInteger(shape, a, b, c)) return true;
   Fail("onednn failed in an integer matmul");
   return false;
 }

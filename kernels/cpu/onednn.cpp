@@ -129,7 +129,7 @@ bool OneDnnIntegerIsExact() {
 
 OneDnn::~OneDnn() = default;
 
-OneDnn* OneDnn::Create() try { return new OneDnnImpl(); } catch (const std::exception&) {
+OneDnn* OneDnn::Create() try { return new OneDnnImpl(); } catch (const dnnl::error&) {
   return nullptr;
 }
 

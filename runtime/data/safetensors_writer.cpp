@@ -77,8 +77,11 @@ SafetensorsWriter::SafetensorsWriter(FileSystem& fs, std::string path, std::uniq
 SafetensorsWriter::~SafetensorsWriter() {
   if (file_ == nullptr) return;
   // Best effort: an abandoned temporary file is harmless and the next attempt replaces it.
-  (void)file_->Close();
-  (void)fs_.Unlink(TemporaryPath(path_));
+  try {
+    (void)file_->Close();
+    (void)fs_.Unlink(TemporaryPath(path_));
+  } catch (const std::exception&) {  // no memory
+  }
 }
 
 Status SafetensorsWriter::Append(const void* data, uint64_t size) {

@@ -58,13 +58,16 @@ void* Arena::Allocate(Purpose purpose, int64_t bytes) {
 }
 
 void* Arena::Take(int64_t bytes, const char* what) {
+  // The entry first: without memory for it the block would be lost.
+  blocks_.push_back({nullptr, static_cast<size_t>(bytes)});
   void* data = engine_->Allocate(static_cast<size_t>(bytes));
   if (data == nullptr) {
+    blocks_.pop_back();
     status_ = MakeError(ErrorCode::kOutOfMemory,
                         absl::StrCat("no memory for ", bytes, " bytes of ", what));
     return nullptr;
   }
-  blocks_.push_back({data, static_cast<size_t>(bytes)});
+  blocks_.back().data = data;
   return data;
 }
 

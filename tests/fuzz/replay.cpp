@@ -1,0 +1,32 @@
+// Runs the inputs of a corpus through a fuzzer's function, for builds without libFuzzer.
+//   fuzz_NAME FOLDER
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include "tests/fuzz/fuzz.h"
+
+// The inputs are small: a larger allocation believes a number in one.
+extern "C" const char* __asan_default_options() {  // NOLINT(bugprone-reserved-identifier)
+  return "max_allocation_size_mb=64";
+}
+
+int main(int argc, char** argv) {
+  if (argc != 2) {
+    std::cerr << "usage: " << argv[0] << " FOLDER\n";
+    return 2;
+  }
+  std::vector<std::filesystem::path> inputs;
+  for (const auto& entry : std::filesystem::directory_iterator(argv[1])) {
+    inputs.push_back(entry.path());
+  }
+  std::sort(inputs.begin(), inputs.end());
+  for (const std::filesystem::path& input : inputs) {
+    std::cout << input.filename().string() << std::endl;  // flushed: the last one is the finding
+    std::ifstream in(input, std::ios::binary);
+    const std::vector<char> bytes(std::istreambuf_iterator<char>(in), {});
+    LLVMFuzzerTestOneInput(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
+  }
+  return inputs.empty() ? 1 : 0;
+}

@@ -9,7 +9,12 @@ void RestoreStates(const std::string& manifest) {
   static const auto* const hash =
       new std::string(HashOf(*Restore(Small().manifest, Small().states)));
   Session* const session = Restore(manifest, Small().states);
-  if (session != nullptr) Require(HashOf(*session) == *hash, "the states are those of the file");
+  if (session == nullptr) return;
+  Require(HashOf(*session) == *hash, "the states are those of the file");
+  const Progress progress = session->progress();
+  Require(session->step() >= 0 && session->config().seed >= 0, "a session can have come there");
+  Require(progress.rounding_square_sum >= 0 && progress.previous_square_sum >= -1,
+          "sums of squares are not negative");
 }
 
 }  // namespace

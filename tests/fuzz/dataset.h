@@ -7,12 +7,13 @@
 
 namespace qft {
 
-inline void UseDataset(const uint8_t* data, size_t size, const CorpusOptions& corpus) {
+inline void UseDataset(const uint8_t* data, size_t size, const CorpusOptions& corpus,
+                       double held_out_share) {
   static const auto* const tokenizer = new std::shared_ptr<const Tokenizer>(SmallTokenizer());
   MemoryFileSystem fs = FileSystemWith("data", data, size);
   DatasetOptions options;
   options.batch_tokens = 64;
-  options.held_out_share = 0.5;
+  options.held_out_share = held_out_share;
   options.corpus = corpus;
   const auto dataset = Dataset::Open(fs, {{"data"}}, *tokenizer, options);
   if (!Accepted(dataset.status())) return;

@@ -118,6 +118,7 @@ def model_config_seeds():
     for folder in ("tiny", "tiny-llama3", "tiny-qwen2", "tiny-qwen3"):
         write("model_config", folder, (FORMATS / folder / "config.json").read_bytes())
     config = json.loads((FORMATS / "tiny" / "config.json").read_text())
+    config.pop("rope_parameters", None)
     config.update(rope_scaling={"type": "linear", "factor": 2.0}, eos_token_id=[1, 2])
     write("model_config", "linear", config)
     config.update(architectures=["MistralForCausalLM"], model_type="mistral", sliding_window=64,
@@ -200,7 +201,7 @@ def manifest_seeds():
     patches = {
         "same": {}, "old": {"format_version": 1}, "seed": {"seed": 2**64 - 1}, "step": {"step": -1},
         "large_step": {"step": 2**63}, "blob": {"blob_base64": "!"}, "not_a_number": {"seed": "1"},
-        "norm": {"previous_gradient_square_sum": -2.5, "rounding_square_sum": 1e300},
+        "norm": {"previous_gradient_square_sum": -2.5}, "rounding": {"rounding_square_sum": -1},
         "no_files": {"files": None}, "states": {"states": "fp32"},
         "outside": {"files": {"../manifest.json": {"bytes": 1, "xxh3_128": ""}}},
         "missing": {"files": {"other.safetensors": {"bytes": 0, "xxh3_128": "0" * 32}}},

@@ -8,9 +8,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   options.chat_template = qft::ChatFamilies()[size % qft::ChatFamilies().size()].name;
   options.sequence_tokens = 24;
   options.skip_bad = true;
-  qft::UseDataset(data, size, options);
+  qft::UseDataset(data, size, options, 0.5);
   options.memory_limit = 8;
   options.skip_bad = false;
-  qft::UseDataset(data, size, options);
+  qft::UseDataset(data, size, options, 0);
   return 0;
 }

@@ -5,6 +5,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   qft::CorpusOptions options;
   options.memory_limit = 8;
   options.skip_bad = true;
-  qft::UseDataset(data, size, options);
+  qft::UseDataset(data, size, options, 0);
   return 0;
 }

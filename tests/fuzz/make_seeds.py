@@ -144,6 +144,12 @@ def tokenizer_json_seeds():
                            {"Sequence": {"id": "A", "type_id": 0}}],
                 "special_tokens": {"<s>": {"id": "<s>", "ids": [257], "tokens": ["<s>"]}}}
     write("tokenizer_json", "template", {**plain, "post_processor": template})
+    # Small files that made gigabytes of a word.
+    grow = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 200}
+    word = {"id": 258, "content": "a" * 100, "normalized": True}
+    write("tokenizer_json", "growing_normalizer", {
+        **plain, "added_tokens": [special, word],
+        "normalizer": {"type": "Sequence", "normalizers": [grow] * 4}})
     pieces = ["<unk>", "<s>", "\u2581", "a", "\u2581a", *(f"<0x{byte:02X}>" for byte in range(256))]
     model = {"type": "BPE", "byte_fallback": True, "fuse_unk": True, "unk_token": "<unk>",
              "vocab": {text: number for number, text in enumerate(pieces)}, "merges": ["\u2581 a"]}
@@ -156,6 +162,8 @@ def tokenizer_json_seeds():
             "added_tokens": [{"id": 1, "content": "<s>", "special": True},
                              {"id": 300, "content": "word", "single_word": True, "lstrip": True,
                               "normalized": True}], **parts})
+    write("tokenizer_json", "growing_decoder", {
+        "model": model, "decoder": {"type": "Sequence", "decoders": [grow] * 4 + [{"type": "Fuse"}]}})
 
 
 def chat_seeds():
@@ -211,9 +219,28 @@ def manifest_seeds():
         write("checkpoint_manifest", name, patch)
 
 
+def varint(number):
+    low = number & 127
+    return bytes([low]) if low == number else bytes([low | 128]) + varint(number >> 7)
+
+
+def field(number, content):
+    """A field of bytes of a protobuf message."""
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
 def tokenizer_model_seeds():
     for name in ("llama", "suffix", "unigram_bytes"):
         write("tokenizer_model", name, (TEXT / f"sentencepiece_{name}.model").read_bytes())
+    pieces = b"".join(field(1, field(1, text.encode()) + b"\x18" + bytes([kind]))
+                      for text, kind in (("<unk>", 2), ("\u2581", 1), ("b", 1)))
+    # Made 40 kB of each "a" of a text.
+    units = [1 << 10] + [0] * 255
+    units[ord("a") ^ 1] = ord("a") | 1 << 8 | 2 << 10
+    units[ord("a") ^ 1 ^ 2] = 1 << 31
+    trie = struct.pack("<256I", *units)
+    charsmap = struct.pack("<I", len(trie)) + trie + b"b" * 40000 + b"\0"
+    write("tokenizer_model", "growing_charsmap", pieces + field(3, field(2, charsmap)))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 // Runs the inputs of a corpus through a fuzzer's function, for builds without libFuzzer.
 //   fuzz_NAME FOLDER
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
@@ -7,9 +9,17 @@
 
 #include "tests/fuzz/fuzz.h"
 
-// The inputs are small: a larger allocation believes a number in one.
+// The inputs are small: what takes more memory believes a number in one. Of the sanitizer's own
+// memory there is more, so that there each allocation is limited instead.
 extern "C" const char* __asan_default_options() {  // NOLINT(bugprone-reserved-identifier)
   return "max_allocation_size_mb=64";
+}
+
+static void LimitMemory() {
+#ifndef __SANITIZE_ADDRESS__
+  constexpr rlimit kLimit = {256 << 20, 256 << 20};
+  qft::Require(setrlimit(RLIMIT_DATA, &kLimit) == 0, "memory can be limited");
+#endif
 }
 
 int main(int argc, char** argv) {
@@ -17,6 +27,7 @@ int main(int argc, char** argv) {
     std::cerr << "usage: " << argv[0] << " FOLDER\n";
     return 2;
   }
+  LimitMemory();
   std::vector<std::filesystem::path> inputs;
   for (const auto& entry : std::filesystem::directory_iterator(argv[1])) {
     inputs.push_back(entry.path());

@@ -171,24 +171,6 @@ Status RemoveTornSaves(FileSystem& fs, const std::string& folder, int64_t newest
   return absl::OkStatus();
 }
 
-// False unless the manifest has all but the step, each a value that a session can have had.
-bool ReadProgress(const nlohmann::json& manifest, Progress* progress, int64_t* seed) {
-  const auto saved_seed = manifest.find("seed");
-  const auto previous = manifest.find("previous_gradient_square_sum");
-  const auto rounding = manifest.find("rounding_square_sum");
-  if (saved_seed == manifest.end() || !saved_seed->is_number_integer() ||
-      previous == manifest.end() || !previous->is_number() || rounding == manifest.end() ||
-      !rounding->is_number()) {
-    return false;
-  }
-  *seed = saved_seed->get<int64_t>();  // wraps above the largest
-  progress->previous_square_sum = previous->get<double>();
-  progress->rounding_square_sum = rounding->get<double>();
-  const bool has_previous = progress->previous_square_sum >= 0;
-  return *seed >= 0 && (has_previous || progress->previous_square_sum == -1) &&
-         progress->rounding_square_sum >= 0;
-}
-
 // How the checkpoint's weights are held must be how the session holds them: critical weights and
 // residuals that it has no room for would be lost without a word.
 template <typename Tensors>
@@ -208,6 +190,24 @@ Status CheckFormat(const Session& session, const Tensors& tensors, const std::st
   }
   const int held = plan.residual ? kResidualBits : 0;
   return residual == held ? absl::OkStatus() : differs("residual_bits", residual, held);
+}
+
+// False unless the manifest has all but the step, each a value that a session can have had.
+bool ReadProgress(const nlohmann::json& manifest, Progress* progress, int64_t* seed) {
+  const auto saved_seed = manifest.find("seed");
+  const auto previous = manifest.find("previous_gradient_square_sum");
+  const auto rounding = manifest.find("rounding_square_sum");
+  if (saved_seed == manifest.end() || !saved_seed->is_number_integer() ||
+      previous == manifest.end() || !previous->is_number() || rounding == manifest.end() ||
+      !rounding->is_number()) {
+    return false;
+  }
+  *seed = saved_seed->get<int64_t>();  // wraps above the largest
+  progress->previous_square_sum = previous->get<double>();
+  progress->rounding_square_sum = rounding->get<double>();
+  const bool has_previous = progress->previous_square_sum >= 0;
+  return *seed >= 0 && (has_previous || progress->previous_square_sum == -1) &&
+         progress->rounding_square_sum >= 0;
 }
 
 }  // namespace

@@ -11,7 +11,8 @@
 
 // The inputs are small: what takes more memory believes a number in one. Of the sanitizer's own
 // memory there is more, so that there each allocation is limited instead.
-extern "C" const char* __asan_default_options() {  // NOLINT(bugprone-reserved-identifier)
+// NOLINTNEXTLINE(bugprone-reserved-identifier,readability-identifier-naming)
+extern "C" const char* __asan_default_options() {
   return "max_allocation_size_mb=64";
 }
 

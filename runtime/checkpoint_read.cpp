@@ -33,6 +33,24 @@ Status CheckFormat(const Session& session, const Tensors& tensors, const std::st
   return residual == held ? absl::OkStatus() : differs("residual_bits", residual, held);
 }
 
+// False unless the manifest has all but the step, each a value that a session can have had.
+bool ReadProgress(const nlohmann::json& manifest, Progress* progress, int64_t* seed) {
+  const auto saved_seed = manifest.find("seed");
+  const auto previous = manifest.find("previous_gradient_square_sum");
+  const auto rounding = manifest.find("rounding_square_sum");
+  if (saved_seed == manifest.end() || !saved_seed->is_number_integer() ||
+      previous == manifest.end() || !previous->is_number() || rounding == manifest.end() ||
+      !rounding->is_number()) {
+    return false;
+  }
+  *seed = saved_seed->get<int64_t>();  // wraps above the largest
+  progress->previous_square_sum = previous->get<double>();
+  progress->rounding_square_sum = rounding->get<double>();
+  const bool has_previous = progress->previous_square_sum >= 0;
+  return *seed >= 0 && (has_previous || progress->previous_square_sum == -1) &&
+         progress->rounding_square_sum >= 0;
+}
+
 StatusOr<std::string> HashFile(FileSystem& fs, const std::string& path, uint64_t& size) {
   QFT_ASSIGN_OR_RETURN(const std::unique_ptr<File> file, fs.Open(path, OpenMode::kRead));
   QFT_ASSIGN_OR_RETURN(size, file->Size());
@@ -112,11 +130,10 @@ Status RestoreCheckpoint(Session& session, FileSystem& fs, const CheckpointFiles
     return MakeError(ErrorCode::kState,
                      absl::StrCat(checkpoint.path, ": its states are not ", states));
   }
-  const nlohmann::json seed = manifest.value("seed", nlohmann::json());
-  const nlohmann::json square_sum =
-      manifest.value("previous_gradient_square_sum", nlohmann::json());
-  const nlohmann::json rounding = manifest.value("rounding_square_sum", nlohmann::json());
-  if (!seed.is_number_integer() || !square_sum.is_number() || !rounding.is_number()) {
+  Progress progress;
+  progress.step = static_cast<uint64_t>(checkpoint.step);
+  int64_t seed = 0;
+  if (!ReadProgress(manifest, &progress, &seed)) {
     return Corrupt(checkpoint.path, ": no seed, gradient norm or rounding in the manifest");
   }
   QFT_ASSIGN_OR_RETURN(const SafetensorsFile file,
@@ -148,9 +165,7 @@ Status RestoreCheckpoint(Session& session, FileSystem& fs, const CheckpointFiles
     }
   }
   QFT_RETURN_IF_ERROR(session.CheckCriticalColumns());
-  session.SetProgress(
-      {static_cast<uint64_t>(checkpoint.step), square_sum.get<double>(), rounding.get<double>()},
-      seed.get<int64_t>());
+  session.SetProgress(progress, seed);
   return session.Synchronize();
 }
 

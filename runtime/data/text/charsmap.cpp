@@ -45,6 +45,13 @@ StatusOr<Charsmap> Charsmap::Parse(std::string_view bytes) {
   if (result.texts_.back() != '\0' || !IsUtf8(result.texts_)) {
     return BadData("precompiled_charsmap gives texts that are not UTF-8");
   }
+  for (size_t begin = 0; begin < result.texts_.size();) {
+    const size_t end = result.texts_.find('\0', begin);
+    if (end - begin > kMaxReplacementBytes) {
+      return BadData("precompiled_charsmap gives a text of ", end - begin, " bytes");
+    }
+    begin = end + 1;
+  }
   return result;
 }
 

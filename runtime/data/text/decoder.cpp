@@ -38,7 +38,7 @@ std::string CharacterWise(const std::string& bytes) {
 
 }  // namespace
 
-DecodedToken DecodedTokenOf(const DecoderOptions& options, std::string_view token) {
+StatusOr<DecodedToken> DecodedTokenOf(const DecoderOptions& options, std::string_view token) {
   DecodedToken result;
   result.text = token;
   if (options.kind == Kind::kByteLevel) {
@@ -46,6 +46,9 @@ DecodedToken DecodedTokenOf(const DecoderOptions& options, std::string_view toke
     return result;
   }
   for (const auto& [from, to] : options.replacements) {
+    if (ReplacedBytes(result.text, from, to) > MostRewrittenBytes(token.size())) {
+      return BadData("the decoder makes too much of a token of ", token.size(), " bytes");
+    }
     result.text = ReplaceAll(result.text, from, to);
   }
   if (!options.byte_fallback) return result;

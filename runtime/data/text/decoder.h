@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/status.h"
 #include "runtime/data/text/unicode.h"
 
 namespace qft {
@@ -33,7 +34,8 @@ struct DecodedToken {
   std::string text;  // kByte: the byte
 };
 
-DecodedToken DecodedTokenOf(const DecoderOptions& options, std::string_view token);
+// kBadData: more than MostRewrittenBytes would be made of the token.
+StatusOr<DecodedToken> DecodedTokenOf(const DecoderOptions& options, std::string_view token);
 
 // Tokens in, whole characters out. What comes out does not depend on how it is asked for: all
 // pieces together are the text of all tokens.

@@ -21,6 +21,15 @@ bool HasInnerMarker(std::string_view text) {
   return EndOfMarkedPart(text, 0) < text.size();
 }
 
+size_t ReplacedBytes(std::string_view text, std::string_view from, std::string_view to) {
+  size_t size = text.size();
+  for (size_t at = text.find(from); at != std::string_view::npos;
+       at = text.find(from, at + from.size())) {
+    size += to.size() - from.size();  // may wrap and wrap back
+  }
+  return size;
+}
+
 std::string ReplaceAll(std::string_view text, std::string_view from, std::string_view to) {
   std::string result;
   result.reserve(text.size() + text.size() / 2);

@@ -27,6 +27,8 @@ bool HasInnerMarker(std::string_view text);
 // Where no token has an inner marker, no merge crosses these ends.
 size_t EndOfMarkedPart(std::string_view text, size_t begin);
 
+// The size of ReplaceAll's result.
+size_t ReplacedBytes(std::string_view text, std::string_view from, std::string_view to);
 // `text` with every `from` (not empty) replaced.
 std::string ReplaceAll(std::string_view text, std::string_view from, std::string_view to);
 

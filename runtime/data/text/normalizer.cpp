@@ -65,19 +65,18 @@ StatusOr<Normalizer> Normalizer::Create(std::vector<NormalizerStep> steps) {
 }
 
 StatusOr<std::string> Normalizer::Normalize(std::string_view text) const {
+  const size_t most = MostRewrittenBytes(text.size());
   std::string result(text);
   for (const auto& [step, form] : steps_) {
     if (step.kind == Kind::kNormalForm) {
       QFT_ASSIGN_OR_RETURN(result, ToForm(*form, result));
     } else if (step.kind == Kind::kReplace) {
-      if (result.size() / step.pattern.size() * step.text.size() > kMaxTextBytes) {
-        return TooLong();
-      }
+      if (ReplacedBytes(result, step.pattern, step.text) > most) return TooLong();
       result = ReplaceAll(result, step.pattern, step.text);
     } else if (!result.empty()) {
       result.insert(0, step.text);
     }
-    if (result.size() > kMaxTextBytes) return TooLong();
+    if (result.size() > most) return TooLong();
   }
   return result;
 }

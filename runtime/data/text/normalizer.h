@@ -25,7 +25,8 @@ class Normalizer {
  public:
   static StatusOr<Normalizer> Create(std::vector<NormalizerStep> steps);
 
-  // text: well-formed UTF-8 of at most kMaxTextBytes, as the result is. kOutOfRange.
+  // text: well-formed UTF-8 of at most kMaxTextBytes, as the result is. kOutOfRange: more than
+  // MostRewrittenBytes would be made of it.
   StatusOr<std::string> Normalize(std::string_view text) const;
 
  private:

@@ -177,6 +177,9 @@ StatusOr<SentencePieceModel> ParseSentencePieceModel(std::string_view bytes) {
       ForEachField(bytes, [&](const ProtobufField& field) { return ReadField(field, &model); }));
   QFT_RETURN_IF_ERROR(CheckSentencePieceModel(model));
   if (!IsUtf8(model.unknown_text)) return BadData("unk_surface is not UTF-8");
+  if (model.unknown_text.size() > kMaxReplacementBytes) {
+    return BadData("unk_surface is ", model.unknown_text.size(), " bytes long");
+  }
   return model;
 }
 

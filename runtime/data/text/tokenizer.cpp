@@ -45,11 +45,15 @@ Status NoToken(int32_t id) {
 }
 
 // What the decoder makes of each token.
-std::vector<DecodedToken> DecodedTokens(const TokenizerSpec& spec) {
+StatusOr<std::vector<DecodedToken>> DecodedTokens(const TokenizerSpec& spec) {
   std::vector<DecodedToken> tokens;
   for (int64_t id = 0; id < spec.vocabulary.size(); ++id) {
     const std::string* text = spec.vocabulary.Text(id);
-    tokens.push_back(text == nullptr ? DecodedToken() : DecodedTokenOf(spec.decoder, *text));
+    DecodedToken token;
+    if (text != nullptr) {
+      QFT_ASSIGN_OR_RETURN(token, DecodedTokenOf(spec.decoder, *text));
+    }
+    tokens.push_back(std::move(token));
   }
   const auto* pieces = std::get_if<SentencePieceSpec>(&spec.encoder);
   if (pieces == nullptr) return tokens;
@@ -86,13 +90,16 @@ StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::Load(FileSystem& fs,
 
 StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::Create(TokenizerSpec spec) {
   QFT_ASSIGN_OR_RETURN(std::unique_ptr<const SegmentEncoder> encoder, MakeSegmentEncoder(spec));
-  return std::shared_ptr<const Tokenizer>(new Tokenizer(std::move(spec), std::move(encoder)));
+  QFT_ASSIGN_OR_RETURN(std::vector<DecodedToken> decoded, DecodedTokens(spec));
+  return std::shared_ptr<const Tokenizer>(
+      new Tokenizer(std::move(spec), std::move(encoder), std::move(decoded)));
 }
 
-Tokenizer::Tokenizer(TokenizerSpec spec, std::unique_ptr<const SegmentEncoder> encoder)
+Tokenizer::Tokenizer(TokenizerSpec spec, std::unique_ptr<const SegmentEncoder> encoder,
+                     std::vector<DecodedToken> decoded)
     : special_(static_cast<size_t>(spec.vocabulary.size())),
       encoder_(std::move(encoder)),
-      decoded_(DecodedTokens(spec)),
+      decoded_(std::move(decoded)),
       decoder_(std::move(spec.decoder)),
       frame_(std::move(spec.frame)),
       end_id_(spec.end_id),

@@ -56,7 +56,8 @@ class Tokenizer {
  private:
   friend class TokenStream;
 
-  Tokenizer(TokenizerSpec spec, std::unique_ptr<const SegmentEncoder> encoder);
+  Tokenizer(TokenizerSpec spec, std::unique_ptr<const SegmentEncoder> encoder,
+            std::vector<DecodedToken> decoded);
 
   Vocabulary vocabulary_;
   std::vector<bool> special_;

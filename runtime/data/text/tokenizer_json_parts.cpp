@@ -1,9 +1,11 @@
 #include "runtime/data/text/tokenizer_json_parts.h"
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
 #include "runtime/data/text/json_object.h"
+#include "runtime/data/text/unicode.h"
 
 namespace qft {
 namespace {
@@ -11,8 +13,7 @@ namespace {
 using nlohmann::json;
 using Kind = PreTokenizerStep::Kind;
 
-// Bounds what a small file can make of a text.
-constexpr size_t kMaxReplacementBytes = 256;
+constexpr size_t kMaxFrameTokens = 256;  // on one side of a text
 
 StatusOr<std::string> TypeOf(const Object& object) {
   return object.String("type", "");
@@ -224,6 +225,11 @@ class DecoderReader {
 
 // ---- post-processor -----------------------------------------------------------------------------
 
+Status CheckFrameSize(size_t tokens) {
+  if (tokens <= kMaxFrameTokens) return absl::OkStatus();
+  return BadData("post_processor adds more than ", kMaxFrameTokens, " tokens on one side");
+}
+
 // Appends the ids of the special token that "single" names.
 Status AppendTemplateIds(const Object& processor, const json& named, std::vector<int32_t>* ids) {
   QFT_ASSIGN_OR_RETURN(const Object item, Object::Of(named, "post_processor.single[]"));
@@ -237,6 +243,7 @@ Status AppendTemplateIds(const Object& processor, const json& named, std::vector
   const json* list = fields.Find("ids");
   if (list == nullptr || !list->is_array()) return BadData("post_processor: ids is not an array");
   for (const json& id : *list) {
+    QFT_RETURN_IF_ERROR(CheckFrameSize(ids->size() + 1));
     QFT_ASSIGN_OR_RETURN(const int64_t number, TokenIdOf(id, "post_processor: ids[]"));
     ids->push_back(static_cast<int32_t>(number));
   }
@@ -267,7 +274,7 @@ Status ReadTemplate(const Object& object, TextFrame* frame) {
     frame->suffix = inner.suffix;
   }
   if (!seen_text) return BadData("post_processor.single does not hold the text once");
-  return absl::OkStatus();
+  return CheckFrameSize(std::max(frame->prefix.size(), frame->suffix.size()));
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <unicode/unistr.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -11,6 +12,13 @@ namespace qft {
 
 // Longest text that is converted at once: ICU counts in int32.
 inline constexpr size_t kMaxTextBytes = size_t{1} << 30;
+
+// What the rules of a tokenizer's file may make of `size` bytes of text. Unicode's normal forms
+// make up to eleven of one; without a limit, rules that feed each other make gigabytes of a word.
+inline constexpr size_t kMaxReplacementBytes = 256;
+inline constexpr size_t MostRewrittenBytes(size_t size) {
+  return std::min(kMaxTextBytes, 64 * size + 4 * kMaxReplacementBytes);
+}
 
 // text.size() <= kMaxTextBytes. Each ill-formed sequence (maximal subpart) becomes one U+FFFD, as
 // Python's errors="replace" and Rust's from_utf8_lossy have it.

@@ -82,6 +82,10 @@ TEST(TokenizerModel, RefusesWhatIsBroken) {
     m.pieces[700].type = Type::kUserDefined;
   });
   expect("unk_surface", [](Model& m) { m.unknown_text = "\xC3"; });
+  expect("unk_surface is 300 bytes", [](Model& m) { m.unknown_text.assign(300, '?'); });
+  expect(
+      "a text of 300 bytes", [](Model& m) { m.charsmap += std::string(300, 'x') + '\0'; },
+      UnigramBytes());
   expect("charsmap is cut off", [](Model& m) { m.charsmap = "abc"; });
   expect("its trie 0", [](Model& m) { m.charsmap = std::string(12, '\0'); });
   expect("its trie", [](Model& m) { m.charsmap = std::string(12, '\xFF'); });

@@ -107,6 +107,21 @@ TEST(TokenizerJson, RefusesByNameWhatItDoesNotDo) {
   }
 }
 
+// Each rule is small, but they feed each other.
+TEST(TokenizerJson, RefusesRulesThatMakeGigabytes) {
+  const json grow = {
+      {"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", std::string(200, 'a')}};
+  json changed = json::parse(SmallJson());
+  changed["normalizer"] = {{"type", "Sequence"}, {"normalizers", {grow, grow, grow, grow, grow}}};
+  const auto tokenizer = MakeTokenizer(changed.dump());
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  std::vector<int32_t> ids;
+  EXPECT_TRUE((*tokenizer)->Encode("xyz", false, &ids).ok());
+  EXPECT_EQ(GetErrorInfo((*tokenizer)->Encode("xyza", false, &ids)).code, ErrorCode::kOutOfRange);
+  changed["added_tokens"].push_back({{"id", 2500}, {"content", "banana"}, {"normalized", true}});
+  EXPECT_EQ(GetErrorInfo(MakeTokenizer(changed.dump()).status()).code, ErrorCode::kOutOfRange);
+}
+
 TEST(TokenizerJson, RefusesWhatIsBroken) {
   const std::vector<std::function<void(json&)>> changes = {
       [](json& t) { t.erase("model"); },
@@ -181,6 +196,12 @@ TEST(TokenizerJson, RefusesWhatIsBroken) {
             {"type", "TemplateProcessing"},
             {"single", {{{"SpecialToken", {{"id", "<s>"}}}}, {{"Sequence", {{"id", "A"}}}}}},
             {"special_tokens", {{"<s>", {{"ids", {5000}}}}}}};
+      },
+      [](json& t) {
+        t["post_processor"] = {
+            {"type", "TemplateProcessing"},
+            {"single", {{{"SpecialToken", {{"id", "<s>"}}}}, {{"Sequence", {{"id", "A"}}}}}},
+            {"special_tokens", {{"<s>", {{"ids", std::vector<int>(300, 1)}}}}}};
       },
   };
   for (size_t i = 0; i < changes.size(); ++i) {

@@ -48,6 +48,7 @@ class FlippedBytesTest : public testing::Test {
     const auto session = OpenTiny(model_);
     StepTiny(*session, 1);
     hash_ = HashOf(*session);
+    progress_ = session->progress();
     const auto save = PreparedSave::Prepare(*session, fs_, "c", "blob").value();
     fs_.files[kManifest] = fs_.files.at("c/step_1.tmp/manifest.json");
     fs_.files[kStates] = fs_.files.at("c/step_1.tmp/states.safetensors");
@@ -58,7 +59,7 @@ class FlippedBytesTest : public testing::Test {
     return RestoreCheckpoint(*loader_, fs_, checkpoint);
   }
 
-  // The states that were saved, or an error.
+  // What was saved, progress and blob too, or an error.
   void ExpectSavedOrRefused() {
     const Status restored = Restore();
     if (!restored.ok()) {
@@ -68,12 +69,18 @@ class FlippedBytesTest : public testing::Test {
     }
     ++loaded_;
     EXPECT_EQ(HashOf(*loader_), hash_);
+    EXPECT_EQ(loader_->step(), 1);
+    EXPECT_EQ(loader_->config().seed, 0);
+    EXPECT_EQ(loader_->progress().previous_square_sum, progress_.previous_square_sum);
+    EXPECT_EQ(loader_->progress().rounding_square_sum, progress_.rounding_square_sum);
+    EXPECT_EQ(OpenCheckpoint(fs_, "c")->blob, "blob");
   }
 
   MemoryFileSystem fs_;
   std::shared_ptr<const Model> model_;
   std::unique_ptr<Session> loader_;
   std::string hash_;
+  Progress progress_;
   int loaded_ = 0;
 };
 

@@ -2,8 +2,8 @@
 # Checks and times a release archive on a machine with a GPU: op tests against the CPU engine, the model tests
 # on the CUDA engine, the rates of ops, training speed and memory of LLaMA-2-7B's shape. Every part has a time
 # limit, and goes on where another failed. Prints a summary; details are in OUT.
-#   scripts/gpu_check.sh ARCHIVE OUT [PART...]    parts: ops tests sanitizer speed saves; default
-#     ops tests speed
+#   scripts/gpu_check.sh ARCHIVE OUT [PART...]    parts: kernels ops sanitizer saves speed tests; default ops
+#     tests speed
 set -uo pipefail
 archive=$1
 out=$2
@@ -45,8 +45,7 @@ run_speed() {
   local name options
   while read -r name options; do
     # shellcheck disable=SC2086  # several options
-    QFT_KERNEL_TIMES=$out/kernels_$name.txt CUDA_INJECTION64_PATH=$programs/libqft_kernel_times.so \
-      timeout 150 "$root/bin/qft" bench --seq 2048 --json --set engine=cuda $options \
+    timeout 150 "$root/bin/qft" bench --seq 2048 --json --set engine=cuda $options \
       >"$out/bench_$name.json" 2>"$out/bench_$name.err"
     echo "$name: $?"
     grep -E '"(tokens_per_second|peak_device_bytes|(recomputed|regated|renewed)_blocks|share_of_limit)"' \
@@ -66,6 +65,14 @@ EOF
 }
 
 # Steps while a checkpoint of 7B is written to memory, beside training and with training standing still.
+# Where a step's time goes; tracing adds to it.
+run_kernels() {
+  QFT_KERNEL_TIMES=$out/kernels_3x2048_30G.txt CUDA_INJECTION64_PATH=$programs/libqft_kernel_times.so \
+    timeout 150 "$root/bin/qft" bench --seq 2048 --json --set engine=cuda --model llama-2-7b --batch 3 --steps 4 \
+    --gradients fused --device-memory-limit 30G --set residual_bits=0 >"$out/kernels_bench.json"
+  head -n 30 "$out/kernels_3x2048_30G.txt"
+}
+
 run_saves() {
   local snapshot steps
   while read -r snapshot steps; do
@@ -89,6 +96,7 @@ for part in "${parts[@]}"; do
     ops) timeout 120 "$programs/bench_cuda_ops" 2>&1 | tee "$out/ops.txt" ;;
     sanitizer) run_sanitizer ;;
     speed) run_speed ;;
+    kernels) run_kernels ;;
     saves) run_saves ;;
     *) echo "there is no part $part" >&2 ;;
   esac

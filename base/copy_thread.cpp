@@ -30,18 +30,16 @@ bool CopyThread::EnsureThread() {
 }
 
 void CopyThread::Start(void* to, const void* from, size_t bytes) {
-  ++started_;
-  if (!EnsureThread()) {
+  if (EnsureThread()) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    queue_.push_back({to, from, bytes});
+    work_.notify_one();
+  } else {
     if (bytes > 0) std::memcpy(to, from, bytes);
     const std::lock_guard<std::mutex> lock(mutex_);
     ++finished_;
-    return;
   }
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    queue_.push_back({to, from, bytes});
-  }
-  work_.notify_one();
+  ++started_;  // not before: nobody must wait for a copy that memory ran out for
 }
 
 void CopyThread::Wait(uint64_t ticket) {

@@ -103,8 +103,13 @@ void CpuEngine::FreeHost(void* data, size_t bytes) {
   Free(data, bytes);
 }
 uint64_t CpuEngine::StartCopies(const HostCopy* copies, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) {
-    copies_.Start(copies[i].host, copies[i].source, copies[i].bytes);
+  try {
+    for (int64_t i = 0; i < count; ++i) {
+      copies_.Start(copies[i].host, copies[i].source, copies[i].bytes);
+    }
+  } catch (...) {
+    copies_.Wait(copies_.started());  // there is no ticket to wait for them with
+    throw;
   }
   return copies_.started();
 }

@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <initializer_list>
+
 #include "runtime/model/linear.h"
 #include "runtime/model/llama.h"
 
@@ -36,7 +39,7 @@ class BlockBackwardPass {
       }
     }
     Down(down_input, d_gate, d_up);
-    Prepare(mlp_input);
+    Prepare(mlp_input, {w_.gate.weight, w_.up.weight});
     Linear(w_.gate, d_gate, mlp_input, hidden, false);
     Linear(w_.up, d_up, mlp_input, hidden, true);
     Norm(middle, w_.mlp_norm, activations_.mlp_rstd);
@@ -65,7 +68,7 @@ class BlockBackwardPass {
       QkNorm(activations_.q, w_.q_norm, workspace_.q_rstd, gradient.q);
       QkNorm(activations_.k, w_.k_norm, workspace_.k_rstd, gradient.k);
     }
-    Prepare(attention_input);
+    Prepare(attention_input, {w_.q.weight, w_.k.weight, w_.v.weight});
     Linear(w_.q, gradient.q, attention_input, hidden, false);
     Linear(w_.k, gradient.k, attention_input, hidden, true);
     Linear(w_.v, dv, attention_input, hidden, true);
@@ -109,9 +112,12 @@ class BlockBackwardPass {
     gradients_.Done(w_.down.weight);
   }
 
-  // For the weight gradients that follow.
-  void Prepare(Operand& x) {
-    if (workspace_.prepared_input == nullptr) return;
+  // For the gradients of those of `weights` that train.
+  void Prepare(Operand& x, std::initializer_list<int> weights) {
+    const bool wanted = std::any_of(weights.begin(), weights.end(), [this](int weight) {
+      return gradients_.For(weight).data != nullptr;
+    });
+    if (!wanted || workspace_.prepared_input == nullptr) return;
     engine_.PrepareInput(x, workspace_.prepared_input);
     x.prepared = workspace_.prepared_input;
   }

@@ -216,6 +216,25 @@ struct OutputGradientOperand {
   Operand out;
 };
 
+// What the first pass over a chunk of the vocabulary leaves for the second.
+struct VocabularyChunk {
+  int64_t begin = 0;     // its first entry
+  float* max = nullptr;  // [T] largest logit
+  float* sum = nullptr;  // [T] of exp(logit - max)
+  Matrix exps;           // [T, C] bf16: exp(logit - max), which is 1 at the largest
+};
+
+// Per token of a micro-batch, all [T].
+struct CrossEntropyRows {
+  int64_t tokens = 0;
+  const int32_t* targets = nullptr;
+  const float* loss_weight = nullptr;
+  const float* target_logit = nullptr;
+  float* row_max = nullptr;
+  float* row_sum = nullptr;
+  float* token_loss = nullptr;
+};
+
 // A range of engine memory and where it goes in host memory.
 struct HostCopy {
   void* host = nullptr;
@@ -305,10 +324,10 @@ class Engine {
   // Integer when x is kI8 (w must be kI8), floating when x is floating (w kI8 is decoded in tiles).
   // y [T, N] = x [T, K] * w [N, K]^T (+ y when accumulate). Integer form exact:
   // y = fl(fl(x.scale[t] * w.grid[n]) * float(sum)), the INT32 sum split every kMaxIntegerSum and
-  // continued in fp32, then added to y when accumulate (where x has a second term, its product
-  // comes first, with x.scale[t] / 256); then for each critical feature c in order y =
-  // fma(x.critical[t, c], w.critical[n, c], y), on a GPU perhaps in TF32. x and w have the same
-  // critical features, the very array of columns.
+  // continued in fp32, then added to y when accumulate. Where x has a second term, (its sum + 128)
+  // >> 8 is part of the sum (of split sums: 2^-8 times its own comes first). Then for each critical
+  // feature c in order y = fma(x.critical[t, c], w.critical[n, c], y), on a GPU perhaps in TF32. x
+  // and w have the same critical features, the very array of columns.
   virtual void MatmulForward(const Operand& x, const Weight& w, const Matrix& y,
                              bool accumulate) = 0;
   // dx [T, K] = dy [T, N] * w [N, K] (+ dx when accumulate). kI8: dy comes from
@@ -396,20 +415,21 @@ class Engine {
                               const Matrix& dup, const Operand& y) = 0;
   // out = x + y, all [R, C]; out may be x or y.
   virtual void Add(const Matrix& x, const Matrix& y, const Matrix& out) = 0;
-  // One chunk of the vocabulary, first pass. logits [T, C] are columns chunk_begin .. + C.
-  // Updates row_max [T] and row_sum [T] (running, rescaled sum of exp) and, where the target lies
-  // in the chunk, target_logit [T]. For the first chunk row_max = -inf and row_sum = 0 are implied.
-  virtual void CrossEntropyChunk(const Matrix& logits, int64_t chunk_begin, const int32_t* targets,
-                                 float* row_max, float* row_sum, float* target_logit) = 0;
-  // token_loss[t] = log(row_sum) + row_max - target_logit (0 where loss_weight is 0); adds
-  // weight * loss and weight to step->loss_sum and step->loss_weight in token order (fp64).
-  virtual void CrossEntropyLoss(int64_t tokens, const float* loss_weight, const float* row_max,
-                                const float* row_sum, const float* target_logit, float* token_loss,
+  // First pass: fills `chunk` from logits [T, C], exps where there is memory for them, and, where
+  // the target lies in the chunk, target_logit [T].
+  virtual void CrossEntropyChunk(const Matrix& logits, const int32_t* targets,
+                                 const VocabularyChunk& chunk, float* target_logit) = 0;
+  // chunk_max, chunk_sum [chunks, T]. row_max [T] is the largest, row_sum [T] the sum of all
+  // exp(logit - row_max), chunk by chunk. token_loss[t] = log(row_sum) + row_max - target_logit (0
+  // where loss_weight is 0); adds weight * loss and weight to step->loss_sum and step->loss_weight
+  // in token order (fp64).
+  virtual void CrossEntropyLoss(const CrossEntropyRows& rows, int64_t chunks,
+                                const float* chunk_max, const float* chunk_sum,
                                 StepState* step) = 0;
-  // Second pass, in place: logits -> weight * (exp(logit - max)/sum - [column == target]).
-  virtual void CrossEntropyGradient(const Matrix& logits, int64_t chunk_begin,
-                                    const int32_t* targets, const float* loss_weight,
-                                    const float* row_max, const float* row_sum) = 0;
+  // Second pass: gradient [T, C] = weight * (exps * exp(chunk.max - row_max) / row_sum -
+  // [column == target]).
+  virtual void CrossEntropyGradient(const VocabularyChunk& chunk, const CrossEntropyRows& rows,
+                                    const Matrix& gradient) = 0;
 
   // --- gradients and update ---------------------------------------------------------------------
   // values [rows, cols] -> out. kI8: absmax/127 per row, 16-bit stochastic or nearest,

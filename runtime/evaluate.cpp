@@ -41,7 +41,7 @@ StatusOr<EvalResult> Session::Evaluate(const std::vector<BatchView>& batches, fl
   for (const BatchView& batch : batches) {
     QFT_RETURN_IF_ERROR(RunForward(batch));
     const MicroBatch& slot = buffers_.micro_batches[0];
-    HeadLoss(llama(), slot);
+    HeadLoss(llama(), slot, false);
     if (token_losses != nullptr) {
       engine_->CopyToHost(token_losses + result.tokens, slot.token_loss,
                           batch.tokens * sizeof(float));

@@ -167,10 +167,12 @@ Status CheckHostMemory(const Plan& plan) {
 }
 
 // Gives up activations of as few blocks as fit, in the order of what a byte costs to make again:
-// first the inputs of matmuls, which norms make, then gate and up, two matmuls, then the others.
+// first the inputs of matmuls, which norms make, then gate and up, two matmuls, then the logits,
+// then the others.
 void KeepWhatFits(Plan& plan, const Engine& engine, int64_t limit) {
   const int64_t blocks = plan.model->config().layers;
   for (int64_t given_up = 1; given_up <= 3 * blocks; ++given_up) {
+    if (given_up > 2 * blocks) plan.keeps_exps = false;
     plan.recomputed = std::max<int64_t>(given_up - 2 * blocks, 0);
     plan.regated = std::max<int64_t>(std::min(given_up - blocks, 3 * blocks - given_up), 0);
     plan.renewed = std::max<int64_t>(std::min(given_up, 2 * blocks - given_up), 0);
@@ -236,8 +238,7 @@ ScheduleShape Plan::schedule_shape(int64_t micro_batch_count) const {
   ScheduleShape shape;
   shape.blocks = static_cast<int>(tensors.blocks.size());
   shape.micro_batches = static_cast<int>(micro_batch_count);
-  shape.vocabulary_chunks =
-      static_cast<int>((model->config().vocab_size + kVocabularyChunk - 1) / kVocabularyChunk);
+  shape.vocabulary_chunks = static_cast<int>(VocabularyChunks(model->config()));
   shape.vertical = vertical;
   shape.recomputed = static_cast<int>(recomputed);
   shape.lowest_trained = LowestTrained(*this);
@@ -277,6 +278,7 @@ StatusOr<Plan> MakePlan(std::shared_ptr<const Model> model, const SessionConfig&
     return Unsupported("gradients = fused needs accumulation = vertical");
   }
   if (config.recompute == Recompute::kAlways) plan.recomputed = plan.model->config().layers;
+  plan.keeps_exps = plan.train && plan.slots() == 1 && config.recompute != Recompute::kAlways;
   if (plan.micro_batches * plan.model->config().layers > kMostBlockBuffers) {
     return MakeError(ErrorCode::kOutOfRange,
                      absl::StrCat(plan.micro_batches, " micro-batches of a model of ",
@@ -345,8 +347,8 @@ SessionBuffers AllocateSession(const Plan& plan, const Engine& engine, Arena& ar
     AllocateStack(plan, buffers.stack, arena);
     buffers.accumulators = AllocateAccumulators(plan, arena);
   }
-  const BufferShape shape{&model.config(), plan.tokens,         plan.train,
-                          plan.integer,    plan.critical_count, plan.activation_type};
+  const BufferShape shape{&model.config(),     plan.tokens,          plan.train,     plan.integer,
+                          plan.critical_count, plan.activation_type, plan.keeps_exps};
   const int64_t slots = plan.slots();
   // Without training two boundaries take turns.
   const int64_t boundaries = plan.train ? (blocks + 1) * slots : 2;
@@ -383,6 +385,7 @@ std::string PlanToJson(const Plan& plan, const Engine& engine) {
   json["recomputed_blocks"] = plan.recomputed;
   json["regated_blocks"] = plan.regated;
   json["renewed_blocks"] = plan.renewed;
+  json["logits_kept"] = plan.keeps_exps;
   json["micro_batch_tokens"] = plan.tokens;
   json["micro_batches"] = plan.micro_batches;
   json["parameters"] = plan.model->parameters();

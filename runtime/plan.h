@@ -28,6 +28,8 @@ struct Plan {
   int64_t recomputed = 0;
   int64_t regated = 0;
   int64_t renewed = 0;
+  // What the head's backward needs of all logits stays from the loss on; else they are made again.
+  bool keeps_exps = false;
   bool fused = false;
   int64_t tokens = 0;          // of a micro-batch, padded
   int64_t micro_batches = 1;   // most in a step

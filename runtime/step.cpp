@@ -47,7 +47,7 @@ void StepRunner::Run(const ScheduleItem& item) {
     }
     case Phase::kLoss:
       HeadNorm(llama_, Batch(m), Boundary(blocks, m));
-      return HeadLoss(llama_, Batch(m));
+      return HeadLoss(llama_, Batch(m), true);
     case Phase::kHeadBackward:
       return HeadBackward(llama_, Batch(m), b, ChunkFor(llama_.tensors->head, b), item.first);
     case Phase::kPushHead:

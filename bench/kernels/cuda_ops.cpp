@@ -225,21 +225,26 @@ void Gradients(Engine& engine, Bench& bench, int64_t rows, int64_t cols) {
 // One chunk of the vocabulary.
 void CrossEntropy(Engine& engine, Bench& bench, int64_t tokens) {
   constexpr int64_t kChunk = kVocabularyChunk;
-  const Matrix logits{bench.Memory<uint16_t>(tokens * kChunk, 0x3c), DType::kBF16, tokens, kChunk};
-  const auto* targets = bench.Memory<int32_t>(tokens, 0);
-  float* row_max = bench.Ones(tokens);
-  float* row_sum = bench.Ones(tokens);
+  const Matrix logits{bench.Ones(tokens * kChunk), DType::kF32, tokens, kChunk};
+  const Matrix gradient{bench.Memory<uint16_t>(tokens * kChunk, 0), DType::kBF16, tokens, kChunk};
+  const Matrix exps{bench.Memory<uint16_t>(tokens * kChunk, 0), DType::kBF16, tokens, kChunk};
+  const VocabularyChunk chunk{0, bench.Ones(tokens), bench.Ones(tokens), exps};
   float* target_logit = bench.Ones(tokens);
-  const float* weights = bench.Ones(tokens);
+  const CrossEntropyRows rows{tokens,
+                              bench.Memory<int32_t>(tokens, 0),
+                              bench.Ones(tokens),
+                              target_logit,
+                              bench.Ones(tokens),
+                              bench.Ones(tokens),
+                              bench.Ones(tokens)};
   const auto count = static_cast<double>(tokens * kChunk);
   PrintRate("cross entropy, a chunk", bench.Seconds([&] {
-    engine.CrossEntropyChunk(logits, 0, targets, row_max, row_sum, target_logit);
+    engine.CrossEntropyChunk(logits, rows.targets, chunk, target_logit);
   }),
-            2 * count, "GB/s");
-  PrintRate("cross entropy gradient, a chunk", bench.Seconds([&] {
-    engine.CrossEntropyGradient(logits, 0, targets, weights, row_max, row_sum);
-  }),
-            4 * count, "GB/s");
+            6 * count, "GB/s");
+  PrintRate("cross entropy gradient, a chunk",
+            bench.Seconds([&] { engine.CrossEntropyGradient(chunk, rows, gradient); }), 4 * count,
+            "GB/s");
 }
 
 void Attention(Engine& engine, Bench& bench, int64_t tokens, int64_t documents) {

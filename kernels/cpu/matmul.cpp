@@ -7,8 +7,6 @@ namespace qft::QFT_ISA {
 namespace {
 
 constexpr char kMixedForms[] = "integer matmuls need codes on both sides";
-// Of a row's scale: the unit of the second term.
-constexpr float kSecondTerm = 0x1p-8f;
 constexpr char kOtherFeatures[] = "the matmul's operands differ in their critical features";
 
 const int8_t* Codes(const void* data) {
@@ -36,20 +34,8 @@ void CpuEngine::MatmulForward(const Operand& x, const Weight& w, const Matrix& y
       (x.critical.count > 0 && x.critical.columns != w.critical.columns)) {
     return Fail(kOtherFeatures);
   }
-  IntegerProblem problem{x.rows,    w.rows,        w.cols,
-                         x.second,  Codes(w.data), true,
-                         x.scales,  w.grid,        static_cast<float*>(y.data),
-                         accumulate};
-  if (x.second != nullptr) {
-    problem.row_factor = kSecondTerm;
-    IntegerMatmul(problem);
-    problem.row_factor = 1.0f;
-    problem.accumulate = true;
-  }
-  problem.a = Codes(x.data);
-  problem.critical = x.critical;
-  problem.critical_weights = w.critical.values;
-  IntegerMatmul(problem);
+  IntegerMatmul({x.rows, w.rows, w.cols, Codes(x.data), Codes(w.data), true, x.scales, w.grid,
+                 static_cast<float*>(y.data), accumulate, x.critical, w.critical.values, x.second});
 }
 
 void CpuEngine::MatmulInputGradient(const Operand& dy, const Weight& w, const Matrix& dx,

@@ -10,7 +10,8 @@
 namespace qft::QFT_ISA {
 
 // out [m, n] = a [m, k] * b, b [k, n], or [n, k] when b_transposed; added to out when accumulate.
-// out[i, j] = fl(fl(row_scale[i] * column_scale[j]) * float(sum)).
+// out[i, j] = fl(fl(row_scale[i] * column_scale[j]) * float(sum)), where there is `second`, a
+// second term of a, as Engine::MatmulForward says.
 struct IntegerProblem {
   int64_t m;
   int64_t n;
@@ -25,7 +26,7 @@ struct IntegerProblem {
   // Of a, and b's values at them [n, count]; added where b_transposed, see Engine::MatmulForward.
   CriticalFeatures critical;
   const float* critical_weights = nullptr;
-  float row_factor = 1.0f;  // multiplies every row_scale
+  const int8_t* second = nullptr;
 };
 
 // The same in fp32 without scales. b holds values, or is an INT8 weight.
@@ -40,6 +41,13 @@ struct FloatProblem {
   float* out;
   bool accumulate;
 };
+
+// A second term's sum in units of the first's, to nearest.
+QFT_INLINE int32_t InFirstTermUnits(int32_t sum) {
+  return (sum + 128) >> 8;
+}
+// Of a sum that is continued in fp32.
+inline constexpr float kFirstTermUnit = 0x1p-8f;
 
 // Splits [0, total) into pieces of equal size, the last perhaps smaller, none above `limit`; the
 // size is a multiple of 16 unless it is `total`.

@@ -45,10 +45,16 @@ void AddSums(const int32_t* c, int64_t count, float* partial) {
   for (int64_t j = 0; j < count; ++j) partial[j] += static_cast<float>(c[j]);
 }
 
-// What a tile's epilogue reads: sums and the critical columns' weights, both with leading dimension
+// b from the tile's first column on.
+const int8_t* TileOfB(const IntegerProblem& p, const Tile& tile) {
+  return p.b + tile.column * (p.b_transposed ? p.k : 1);
+}
+
+// What a tile's epilogue reads: sums and the critical columns' weights, all with leading dimension
 // ldc.
 struct TileSums {
   const int32_t* c;
+  const int32_t* second;          // of a second term, in its own units; nullptr: none
   const float* partial;           // nullptr: none
   const float* critical_weights;  // [critical count, ldc]
   int64_t ldc;
@@ -58,9 +64,13 @@ struct TileSums {
 QFT_INLINE Float16 ScaledSums(const IntegerProblem& p, const Tile& tile, const TileSums& sums,
                               int64_t i, int64_t j) {
   const int64_t left = tile.columns - j;
-  Float16 value = ToFloat(LoadInt(sums.c + i * sums.ldc + j));
+  Int16 sum = LoadInt(sums.c + i * sums.ldc + j);
+  if (sums.second != nullptr) {
+    sum += (LoadInt(sums.second + i * sums.ldc + j) + BroadcastInt(128)) >> 8;
+  }
+  Float16 value = ToFloat(sum);
   if (sums.partial != nullptr) value = Load(sums.partial + i * sums.ldc + j) + value;
-  Float16 scale = Broadcast(p.row_scale[tile.row + i] * p.row_factor);
+  Float16 scale = Broadcast(p.row_scale[tile.row + i]);
   if (p.column_scale != nullptr) {
     scale = scale * LoadUpTo(p.column_scale + tile.column + j, left);
   }
@@ -118,13 +128,26 @@ void StoreTile(const IntegerProblem& p, const Tile& tile, const TileSums& sums) 
   }
 }
 
-// Exact up to kMaxIntegerSum products, beyond that piece by piece in fp32.
-float DotValue(const int8_t* a, const int8_t* b, int64_t k) {
-  float value = static_cast<float>(IntegerDot(a, b, Smaller(k, kMaxIntegerSum)));
-  for (int64_t i = kMaxIntegerSum; i < k; i += kMaxIntegerSum) {
+// Plus value, piece by piece in fp32.
+float LongDot(const int8_t* a, const int8_t* b, int64_t k, float value) {
+  for (int64_t i = 0; i < k; i += kMaxIntegerSum) {
     value += static_cast<float>(IntegerDot(a + i, b + i, Smaller(k - i, kMaxIntegerSum)));
   }
   return value;
+}
+
+// The sum of row i of a and row j of b.
+float DotValue(const IntegerProblem& p, int64_t i, int64_t j) {
+  const int8_t* a = p.a + i * p.k;
+  const int8_t* b = p.b + j * p.k;
+  const int8_t* second = p.second == nullptr ? nullptr : p.second + i * p.k;
+  if (p.k > kMaxIntegerSum) {
+    const float first = second == nullptr ? 0.0f : LongDot(second, b, p.k, 0.0f) * kFirstTermUnit;
+    return LongDot(a, b, p.k, first);
+  }
+  int32_t sum = IntegerDot(a, b, p.k);
+  if (second != nullptr) sum += InFirstTermUnits(IntegerDot(second, b, p.k));
+  return static_cast<float>(sum);
 }
 
 }  // namespace
@@ -136,8 +159,8 @@ void CpuEngine::IntegerDots(const IntegerProblem& p) {
     for (int64_t j = task * columns; j < end; ++j) {
       const float column_scale = p.column_scale != nullptr ? p.column_scale[j] : 1.0f;
       for (int64_t i = 0; i < p.m; ++i) {
-        const float scale = p.row_scale[i] * p.row_factor * column_scale;
-        const float value = scale * DotValue(p.a + i * p.k, p.b + j * p.k, p.k);
+        const float scale = p.row_scale[i] * column_scale;
+        const float value = scale * DotValue(p, i, j);
         float* out = p.out + i * p.n + j;
         *out = AddCriticalOutput(p, i, j, p.accumulate ? *out + value : value);
       }
@@ -153,33 +176,62 @@ void CpuEngine::IntegerMatmul(const IntegerProblem& p) {
     const Tile tile = TileAt(grid, task);
     const int64_t ldc = RoundUp(tile.columns, kLanes);
     const int64_t cells = tile.rows * ldc;
-    const int64_t depth = Smaller(p.k, kMaxIntegerSum);
-    const bool split = p.k > depth;
-    const GemmShape shape{tile.rows, tile.columns,  depth, p.k, p.b_transposed ? p.k : p.n,
-                          ldc,       p.b_transposed};
+    const bool split = p.k > kMaxIntegerSum;
+    const GemmShape shape{
+        tile.rows, tile.columns,  Smaller(p.k, kMaxIntegerSum), p.k, p.b_transposed ? p.k : p.n,
+        ldc,       p.b_transposed};
     const size_t sum_bytes = static_cast<size_t>(cells) * sizeof(int32_t);
     const size_t critical_bytes =
         static_cast<size_t>(p.critical.count) * static_cast<size_t>(ldc) * sizeof(float);
-    const size_t kept_bytes = sum_bytes * (split ? 2 : 1) + critical_bytes;
+    // Split sums of both terms are continued in one place.
+    const bool two_sums = split || p.second != nullptr;
+    const size_t kept_bytes = sum_bytes * (two_sums ? 2 : 1) + critical_bytes;
     char* scratch = WorkerScratch(worker, kept_bytes + IntegerPartScratch(shape));
     if (scratch == nullptr) return;
     auto* c = reinterpret_cast<int32_t*>(scratch);
     auto* critical_weights = reinterpret_cast<float*>(scratch + sum_bytes);
-    float* partial =
-        split ? reinterpret_cast<float*>(scratch + sum_bytes + critical_bytes) : nullptr;
+    char* beside = scratch + sum_bytes + critical_bytes;
     char* rest = scratch + kept_bytes;
     GatherCriticalWeights(p, tile.column, tile.columns, ldc, critical_weights);
-    if (split) std::memset(partial, 0, sum_bytes);
-    const int8_t* b = p.b + tile.column * (p.b_transposed ? p.k : 1);
+    TileSums sums{c, nullptr, nullptr, critical_weights, ldc};
+    if (split) {
+      auto* partial = reinterpret_cast<float*>(beside);
+      if (!MultiplyLong(worker, shape, p, tile, c, partial, rest)) return;
+      sums.partial = partial;
+    } else {
+      if (p.second != nullptr) {
+        auto* second = reinterpret_cast<int32_t*>(beside);
+        if (!MultiplyPart(worker, shape, p.second + tile.row * p.k, TileOfB(p, tile), second,
+                          rest)) {
+          return;
+        }
+        sums.second = second;
+      }
+      if (!MultiplyPart(worker, shape, p.a + tile.row * p.k, TileOfB(p, tile), c, rest)) return;
+    }
+    StoreTile(p, tile, sums);
+  });
+}
+
+// Sums too long for 32 bits, continued in `partial`; the last piece of a is left in c.
+bool CpuEngine::MultiplyLong(int worker, const GemmShape& shape, const IntegerProblem& p,
+                             const Tile& tile, int32_t* c, float* partial, char* scratch) {
+  const int64_t cells = tile.rows * shape.ldc;
+  std::memset(partial, 0, static_cast<size_t>(cells) * sizeof(float));
+  for (const int8_t* term : {p.second, p.a}) {
+    if (term == nullptr) continue;
     for (int64_t k = 0; k < p.k; k += kMaxIntegerSum) {
       GemmShape part = shape;
-      part.k = Smaller(depth, p.k - k);
-      const int8_t* b_part = b + k * (p.b_transposed ? 1 : p.n);
-      if (!MultiplyPart(worker, part, p.a + tile.row * p.k + k, b_part, c, rest)) return;
-      if (k + part.k < p.k) AddSums(c, cells, partial);
+      part.k = Smaller(kMaxIntegerSum, p.k - k);
+      const int8_t* b = TileOfB(p, tile) + k * (p.b_transposed ? 1 : p.n);
+      if (!MultiplyPart(worker, part, term + tile.row * p.k + k, b, c, scratch)) return false;
+      if (term != p.a || k + part.k < p.k) AddSums(c, cells, partial);
     }
-    StoreTile(p, tile, {c, partial, critical_weights, ldc});
-  });
+    if (term == p.second) {
+      for (int64_t i = 0; i < cells; ++i) partial[i] *= kFirstTermUnit;
+    }
+  }
+  return true;
 }
 
 size_t CpuEngine::IntegerPartScratch(const GemmShape& shape) const {

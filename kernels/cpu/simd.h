@@ -298,6 +298,32 @@ QFT_INLINE void StoreCodesPartial(int8_t* p, Int16 v, int64_t count) {
 }
 
 // ((0+8)+(4+12)) + ...: halves folded onto each other.
+// bf16, to nearest, ties to even; a NaN may become anything.
+QFT_INLINE void StoreHalves(uint16_t* p, Float16 v) {
+  typedef uint16_t Half16 __attribute__((vector_size(32)));
+  const Int16 bits = Bits(v);
+  const Int16 even = (bits >> 16) & BroadcastInt(1);
+  const Half16 rounded =
+      __builtin_convertvector((bits + BroadcastInt(0x7fff) + even) >> 16, Half16);
+  std::memcpy(p, &rounded, sizeof(rounded));
+}
+QFT_INLINE void StoreHalvesPartial(uint16_t* p, Float16 v, int64_t count) {
+  uint16_t all[kLanes];
+  StoreHalves(all, v);
+  std::memcpy(p, all, static_cast<size_t>(count) * sizeof(uint16_t));
+}
+QFT_INLINE Float16 LoadHalves(const uint16_t* p) {
+  typedef uint16_t Half16 __attribute__((vector_size(32)));
+  Half16 v;
+  std::memcpy(&v, p, sizeof(v));
+  return FromBits(__builtin_convertvector(v, Int16) << 16);
+}
+QFT_INLINE Float16 LoadHalvesPartial(const uint16_t* p, int64_t count) {
+  uint16_t all[kLanes] = {};
+  std::memcpy(all, p, static_cast<size_t>(count) * sizeof(uint16_t));
+  return LoadHalves(all);
+}
+
 QFT_INLINE float Sum(Float16 v) {
   float s[8];
   for (int i = 0; i < 8; ++i) s[i] = v[i] + v[i + 8];

@@ -15,60 +15,73 @@ struct LargerOf {
   __device__ float operator()(float a, float b) const { return b > a ? b : a; }
 };
 
+// Of a row in which every logit is -infinity nothing is subtracted: that would make NaNs.
+__device__ float ShiftOf(float max) {
+  return max == -Infinity() ? 0.0f : max;
+}
+
 // logits [T, C], a block a token.
-template <typename T>
 __global__ void __launch_bounds__(kRowThreads)
-    CrossEntropyChunkKernel(const T* logits, int64_t cols, int64_t chunk_begin,
-                            const int32_t* targets, float* row_max, float* row_sum,
-                            float* target_logit) {
+    CrossEntropyChunkKernel(const float* logits, int64_t cols, const int32_t* targets,
+                            const __grid_constant__ VocabularyChunk chunk, float* target_logit) {
   const int64_t t = blockIdx.x;
-  const T* row = logits + t * cols;
-  float chunk_max = -Infinity();
+  const float* row = logits + t * cols;
+  auto* exps = static_cast<BFloat16*>(chunk.exps.data);
+  float largest = -Infinity();
   for (int64_t c = threadIdx.x * kVector; c < cols; c += kRowThreads * kVector) {
     float v[kVector];
     Load8(row, c, cols, v);
 #pragma unroll
     for (int i = 0; i < kVector; ++i) {
-      if (c + i < cols) chunk_max = LargerOf()(chunk_max, v[i]);
+      if (c + i < cols) largest = LargerOf()(largest, v[i]);
     }
   }
-  const float old_max = chunk_begin == 0 ? -Infinity() : row_max[t];
-  const float old_sum = chunk_begin == 0 ? 0.0f : row_sum[t];
-  const float max = LargerOf()(old_max, BlockReduce(chunk_max, LargerOf()));
-  // As long as every logit was -infinity, nothing is subtracted: that would make NaNs.
-  const float shift = max == -Infinity() ? 0.0f : max;
+  largest = BlockReduce(largest, LargerOf());
+  const float shift = ShiftOf(largest);
   float sum = 0;
   for (int64_t c = threadIdx.x * kVector; c < cols; c += kRowThreads * kVector) {
     float v[kVector];
     Load8(row, c, cols, v);
 #pragma unroll
     for (int i = 0; i < kVector; ++i) {
-      if (c + i < cols) sum += expf(v[i] - shift);
+      v[i] = expf(v[i] - shift);
+      if (c + i < cols) sum += v[i];
     }
+    if (exps != nullptr) Store8(exps + t * cols, c, cols, v);
   }
   sum = BlockReduce(sum, AddValues());
   if (threadIdx.x != 0) return;
-  row_max[t] = max;
-  row_sum[t] = old_sum * expf(old_max - shift) + sum;
-  const int64_t target = targets[t] - chunk_begin;
-  if (target >= 0 && target < cols) target_logit[t] = ToFloat(row[target]);
+  chunk.max[t] = largest;
+  chunk.sum[t] = sum;
+  const int64_t target = targets[t] - chunk.begin;
+  if (target >= 0 && target < cols) target_logit[t] = row[target];
 }
 
 // One block, so that the sums have one order.
 __global__ void __launch_bounds__(kSumThreads)
-    CrossEntropyLossKernel(int64_t tokens, const float* loss_weight, const float* row_max,
-                           const float* row_sum, const float* target_logit, float* token_loss,
-                           StepState* step) {
+    CrossEntropyLossKernel(const __grid_constant__ CrossEntropyRows rows, int64_t chunks,
+                           const float* chunk_max, const float* chunk_sum, StepState* step) {
   double loss_sum = 0;
   double weight_sum = 0;
-  for (int64_t t = threadIdx.x; t < tokens; t += kSumThreads) {
-    token_loss[t] = 0.0f;
-    if (loss_weight[t] == 0.0f) continue;
-    const double log_sum = log(static_cast<double>(row_sum[t]));
-    token_loss[t] = static_cast<float>(
-        log_sum + (static_cast<double>(row_max[t]) - static_cast<double>(target_logit[t])));
-    const auto weight = static_cast<double>(loss_weight[t]);
-    loss_sum += weight * static_cast<double>(token_loss[t]);
+  for (int64_t t = threadIdx.x; t < rows.tokens; t += kSumThreads) {
+    float max = -Infinity();
+    float sum = 0;
+    for (int64_t c = 0; c < chunks; ++c) {
+      const float next = chunk_max[c * rows.tokens + t];
+      const float larger = LargerOf()(max, next);
+      const float shift = ShiftOf(larger);
+      sum = sum * expf(max - shift) + chunk_sum[c * rows.tokens + t] * expf(next - shift);
+      max = larger;
+    }
+    rows.row_max[t] = max;
+    rows.row_sum[t] = sum;
+    rows.token_loss[t] = 0.0f;
+    if (rows.loss_weight[t] == 0.0f) continue;
+    const double log_sum = log(static_cast<double>(sum));
+    rows.token_loss[t] = static_cast<float>(
+        log_sum + (static_cast<double>(max) - static_cast<double>(rows.target_logit[t])));
+    const auto weight = static_cast<double>(rows.loss_weight[t]);
+    loss_sum += weight * static_cast<double>(rows.token_loss[t]);
     weight_sum += weight;
   }
   loss_sum = BlockReduce(loss_sum, AddValues());
@@ -78,58 +91,53 @@ __global__ void __launch_bounds__(kSumThreads)
   step->loss_weight += weight_sum;
 }
 
-// In place: logits -> weight * (exp(logit - max) / sum - [column == target]). A block a token.
+// A block a token.
 template <typename T>
 __global__ void __launch_bounds__(kRowThreads)
-    CrossEntropyGradientKernel(T* logits, int64_t cols, int64_t chunk_begin, const int32_t* targets,
-                               const float* loss_weight, const float* row_max,
-                               const float* row_sum) {
+    CrossEntropyGradientKernel(const __grid_constant__ VocabularyChunk chunk,
+                               const __grid_constant__ CrossEntropyRows rows, int64_t cols,
+                               T* gradient) {
   const int64_t t = blockIdx.x;
-  T* row = logits + t * cols;
-  const float weight = loss_weight[t];
-  const float factor = weight == 0.0f ? 0.0f : __fdiv_rn(weight, row_sum[t]);
-  const float shift = row_max[t];
-  const int64_t target = targets[t] - chunk_begin;
+  const auto* exps = static_cast<const BFloat16*>(chunk.exps.data) + t * cols;
+  const float weight = rows.loss_weight[t];
+  const float factor =
+      __fdiv_rn(weight, rows.row_sum[t]) * expf(chunk.max[t] - ShiftOf(rows.row_max[t]));
+  const int64_t target = rows.targets[t] - chunk.begin;
   for (int64_t c = threadIdx.x * kVector; c < cols; c += kRowThreads * kVector) {
     float v[kVector];
-    Load8(row, c, cols, v);
+    Load8(exps, c, cols, v);
 #pragma unroll
     for (int i = 0; i < kVector; ++i) {
-      v[i] = weight == 0.0f ? 0.0f : expf(v[i] - shift) * factor;
+      v[i] = weight == 0.0f ? 0.0f : v[i] * factor;
       if (c + i == target) v[i] -= weight;
     }
-    Store8(row, c, cols, v);
+    Store8(gradient + t * cols, c, cols, v);
   }
 }
 
 }  // namespace
 
-void CudaEngine::CrossEntropyChunk(const Matrix& logits, int64_t chunk_begin,
-                                   const int32_t* targets, float* row_max, float* row_sum,
-                                   float* target_logit) {
+void CudaEngine::CrossEntropyChunk(const Matrix& logits, const int32_t* targets,
+                                   const VocabularyChunk& chunk, float* target_logit) {
   if (logits.rows == 0) return;
-  WithElements(logits, [&](auto* data) {
-    CrossEntropyChunkKernel<<<logits.rows, kRowThreads, 0, stream_>>>(
-        data, logits.cols, chunk_begin, targets, row_max, row_sum, target_logit);
-  });
+  if (logits.dtype != DType::kF32) return Fail("logits are fp32");
+  CrossEntropyChunkKernel<<<logits.rows, kRowThreads, 0, stream_>>>(
+      static_cast<const float*>(logits.data), logits.cols, targets, chunk, target_logit);
   CheckLaunch("cross entropy");
 }
 
-void CudaEngine::CrossEntropyLoss(int64_t tokens, const float* loss_weight, const float* row_max,
-                                  const float* row_sum, const float* target_logit,
-                                  float* token_loss, StepState* step) {
-  CrossEntropyLossKernel<<<1, kSumThreads, 0, stream_>>>(tokens, loss_weight, row_max, row_sum,
-                                                         target_logit, token_loss, step);
+void CudaEngine::CrossEntropyLoss(const CrossEntropyRows& rows, int64_t chunks,
+                                  const float* chunk_max, const float* chunk_sum, StepState* step) {
+  CrossEntropyLossKernel<<<1, kSumThreads, 0, stream_>>>(rows, chunks, chunk_max, chunk_sum, step);
   CheckLaunch("loss");
 }
 
-void CudaEngine::CrossEntropyGradient(const Matrix& logits, int64_t chunk_begin,
-                                      const int32_t* targets, const float* loss_weight,
-                                      const float* row_max, const float* row_sum) {
-  if (logits.rows == 0) return;
-  WithElements(logits, [&](auto* data) {
-    CrossEntropyGradientKernel<<<logits.rows, kRowThreads, 0, stream_>>>(
-        data, logits.cols, chunk_begin, targets, loss_weight, row_max, row_sum);
+void CudaEngine::CrossEntropyGradient(const VocabularyChunk& chunk, const CrossEntropyRows& rows,
+                                      const Matrix& gradient) {
+  if (gradient.rows == 0) return;
+  WithElements(gradient, [&](auto* data) {
+    CrossEntropyGradientKernel<<<gradient.rows, kRowThreads, 0, stream_>>>(chunk, rows,
+                                                                           gradient.cols, data);
   });
   CheckLaunch("cross entropy gradient");
 }

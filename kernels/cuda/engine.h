@@ -96,14 +96,12 @@ class CudaEngine final : public Engine {
   void SwigluBackward(const SwigluInputs& kept, const Matrix& dy, const Matrix& dgate,
                       const Matrix& dup, const Operand& y) override;
   void Add(const Matrix& x, const Matrix& y, const Matrix& out) override;
-  void CrossEntropyChunk(const Matrix& logits, int64_t chunk_begin, const int32_t* targets,
-                         float* row_max, float* row_sum, float* target_logit) override;
-  void CrossEntropyLoss(int64_t tokens, const float* loss_weight, const float* row_max,
-                        const float* row_sum, const float* target_logit, float* token_loss,
-                        StepState* step) override;
-  void CrossEntropyGradient(const Matrix& logits, int64_t chunk_begin, const int32_t* targets,
-                            const float* loss_weight, const float* row_max,
-                            const float* row_sum) override;
+  void CrossEntropyChunk(const Matrix& logits, const int32_t* targets, const VocabularyChunk& chunk,
+                         float* target_logit) override;
+  void CrossEntropyLoss(const CrossEntropyRows& rows, int64_t chunks, const float* chunk_max,
+                        const float* chunk_sum, StepState* step) override;
+  void CrossEntropyGradient(const VocabularyChunk& chunk, const CrossEntropyRows& rows,
+                            const Matrix& gradient) override;
 
   void EncodeGradient(const Matrix& values, Rounding rounding, const RandomStream& random,
                       const StepState* step, bool add, const Gradient& out) override;

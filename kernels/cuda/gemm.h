@@ -9,20 +9,21 @@
 
 namespace qft::cuda {
 
-// out[i, j] = fl(fl(row_factor * row_scale[i]) * column_scale[j]) * float(sum over k of a[i, k] *
-// b[j, k]); where `accumulate`, added to what out holds. INT32 sums, after every kMaxIntegerSum
-// products continued in fp32. Then, where critical_count > 0, plus the product of critical_a [m,
-// critical_count] and critical_b [n, critical_count] in fp32 (or TF32).
+// out[i, j] = fl(row_scale[i] * column_scale[j]) * float(sum over k of a[i, k] * b[j, k]); where
+// `accumulate`, added to what out holds. INT32 sums, after every kMaxIntegerSum products continued
+// in fp32. Where there is `second` [m, k], the sum is a's and (second's sum + 128) >> 8; continued
+// ones start from 2^-8 times second's. Then, where critical_count > 0, plus the product of
+// critical_a [m, critical_count] and critical_b [n, critical_count] in fp32 (or TF32).
 // a [m, k] and b [n, k] dense; out [m, n] fp32 or bf16, rounded once at the end.
 struct IntegerProblem {
   int64_t m = 0;
   int64_t n = 0;
   int64_t k = 0;
   const int8_t* a = nullptr;
+  const int8_t* second = nullptr;
   const int8_t* b = nullptr;
   const float* row_scale = nullptr;
   const float* column_scale = nullptr;  // nullptr: ones
-  float row_factor = 1.0f;
   void* out = nullptr;
   DType out_type = DType::kF32;
   bool accumulate = false;

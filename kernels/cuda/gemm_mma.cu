@@ -105,8 +105,10 @@ class RowLoader {
 template <int kColumns, bool kAligned>
 class TileLoader {
  public:
-  __device__ TileLoader(const IntegerProblem& problem, int64_t row, int64_t column, uint8_t* shared)
-      : a_(problem.a, problem.m, problem.k, row),
+  // Of `a`, the problem's or its second term.
+  __device__ TileLoader(const IntegerProblem& problem, const int8_t* a, int64_t row, int64_t column,
+                        uint8_t* shared)
+      : a_(a, problem.m, problem.k, row),
         b_(problem.b, problem.n, problem.k, column),
         k_(problem.k),
         shared_(shared) {}
@@ -148,11 +150,26 @@ struct Sums {
       part = 0;
     }
   }
+
+  // What was summed is a second term's.
+  __device__ void ToFirstTermUnits() {
+#pragma unroll
+    for (int i = 0; i < 4 * kTiles * 4; ++i) {
+      if constexpr (kLong) {
+        float& whole = total[i / (4 * kTiles)][i / 4 % kTiles][i % 4];
+        whole = __fmul_rn(whole, 1.0f / 256.0f);
+      } else {
+        int& part = sum[i / (4 * kTiles)][i / 4 % kTiles][i % 4];
+        part = InFirstTermUnits(part);
+      }
+    }
+  }
 };
 
-// Two steps of 32 bytes a stage. Fragments are loaded a step ahead of their use, those of the next
-// stage's first step behind the barrier that says it has come. At that barrier all warps have their
-// last fragments of this stage too, so that the next round may overwrite it.
+// Adds a term's product. Two steps of 32 bytes a stage. Fragments are loaded a step ahead of their
+// use, those of the next stage's first step behind the barrier that says it has come. At that
+// barrier all warps have their last fragments of this stage too, so that the next round may
+// overwrite it.
 template <int kColumns, bool kAligned, bool kLong>
 __device__ void MultiplyTile(TileLoader<kColumns, kAligned> loader, const uint8_t* shared,
                              int stages, Sums<kColumns, kLong>& sums) {
@@ -195,8 +212,13 @@ __global__ void __launch_bounds__(kMmaThreads, 1)
   const int64_t row = int64_t{tile.row} * kTileRows;
   const int64_t column = int64_t{tile.column} * kColumns;
   Sums<kColumns, kLong> sums;
-  MultiplyTile(TileLoader<kColumns, kAligned>(problem, row, column, shared), shared,
-               static_cast<int>(CeilDivide(problem.k, kStageK)), sums);
+  const int stages = static_cast<int>(CeilDivide(problem.k, kStageK));
+  using Loader = TileLoader<kColumns, kAligned>;
+  if (problem.second != nullptr) {
+    MultiplyTile(Loader(problem, problem.second, row, column, shared), shared, stages, sums);
+    sums.ToFirstTermUnits();
+  }
+  MultiplyTile(Loader(problem, problem.a, row, column, shared), shared, stages, sums);
 
   MmaEpilogue<kColumns> epilogue(problem, row, column, reinterpret_cast<float*>(shared));
   if constexpr (kLong) {
@@ -224,7 +246,9 @@ cudaError_t LaunchTiles(const IntegerProblem& problem, cudaStream_t stream) {
 }
 
 bool IsAligned(const IntegerProblem& problem) {
-  const auto bits = reinterpret_cast<uintptr_t>(problem.a) | reinterpret_cast<uintptr_t>(problem.b);
+  const auto bits = reinterpret_cast<uintptr_t>(problem.a) |
+                    reinterpret_cast<uintptr_t>(problem.second) |
+                    reinterpret_cast<uintptr_t>(problem.b);
   return (bits | static_cast<uintptr_t>(problem.k)) % kChunk == 0;
 }
 

@@ -30,9 +30,9 @@ __host__ __device__ inline TilePosition TileAt(const TileGrid& grid, int index) 
   return {first + within % height, within / height};
 }
 
-// fl(row_factor * row_scale[row]); 0 behind the last row.
+// row_scale[row]; 0 behind the last row.
 __device__ inline float ScaleOfRow(const IntegerProblem& problem, int64_t row) {
-  return row < problem.m ? __fmul_rn(problem.row_factor, problem.row_scale[row]) : 0.0f;
+  return row < problem.m ? problem.row_scale[row] : 0.0f;
 }
 // column_scale[column], or one; 0 behind the last column.
 __device__ inline float ScaleOfColumn(const IntegerProblem& problem, int64_t column) {
@@ -42,6 +42,11 @@ __device__ inline float ScaleOfColumn(const IntegerProblem& problem, int64_t col
 // Each product rounded by itself, as in every engine.
 __device__ inline float ScaledSum(float row_scale, float column_scale, float sum) {
   return __fmul_rn(__fmul_rn(row_scale, column_scale), sum);
+}
+
+// A second term's sum in units of the first's, to nearest.
+__device__ inline int InFirstTermUnits(int sum) {
+  return (sum + 128) >> 8;
 }
 
 __device__ inline uint32_t SharedAddress(const void* p) {

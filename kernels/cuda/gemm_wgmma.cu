@@ -54,6 +54,7 @@ static_assert(kSharedBytes <= 227 * 1024);
 
 struct TensorMaps {
   CUtensorMap a;
+  CUtensorMap second;
   CUtensorMap b;
   CUtensorMap critical_a;
   CUtensorMap critical_b;
@@ -61,12 +62,14 @@ struct TensorMaps {
 };
 
 // The tiles of a problem, each kCluster times kTileRows high, and the stages that each needs: k in
-// pieces of 128 bytes, then 32 critical features at a time. A cluster takes every Step()th tile.
+// pieces of 128 bytes, of the second term first where there is one, then 32 critical features at a
+// time. A cluster takes every Step()th tile.
 template <int kCluster>
 struct Work {
   TileGrid grid;
   int tiles;
-  int blocks;    // stages of codes a tile
+  int blocks;    // stages of codes of one term
+  int terms;     // 1 or 2
   int critical;  // stages of critical features
 
   __host__ __device__ explicit Work(const IntegerProblem& problem)
@@ -74,6 +77,7 @@ struct Work {
              static_cast<int>(CeilDivide(problem.n, kTileColumns))},
         tiles(grid.rows * grid.columns),
         blocks(static_cast<int>(CeilDivide(problem.k, kLine))),
+        terms(problem.second == nullptr ? 1 : 2),
         critical(static_cast<int>(CeilDivide(problem.critical_count, kCriticalBox))) {}
 
   __device__ int First() const { return static_cast<int>(blockIdx.x) / kCluster; }
@@ -112,13 +116,20 @@ __device__ __forceinline__ void Produce(const TensorMaps& maps, const Work<kClus
   for (int tile = work.First(); tile < work.tiles; tile += work.Step()) {
     const int row = work.Row(tile);
     const int column = work.Column(tile) + part;
-    for (int block = 0; block < work.blocks + work.critical; ++block) {
-      const bool codes = block < work.blocks;
-      const int x = codes ? block * kLine : (block - work.blocks) * kCriticalBox;
+    const CUtensorMap* a = work.terms == 1 ? &maps.a : &maps.second;
+    int term = 1;
+    int block = 0;
+    for (int stage = 0; stage < work.terms * work.blocks + work.critical; ++stage, ++block) {
+      if (block == work.blocks) {
+        a = term++ < work.terms ? &maps.a : &maps.critical_a;
+        block = 0;
+      }
+      const bool codes = term <= work.terms;
+      const int x = block * (codes ? kLine : kCriticalBox);
       const uint32_t b = slot.Stage() + kBytesA + part * kLine;
       WaitBarrier(slot.Empty(), slot.phase ^ 1);
       ArriveExpecting(slot.Full(), kStageBytes);
-      LoadBox(codes ? maps.a : maps.critical_a, x, row, slot.Stage(), slot.Full());
+      LoadBox(*a, x, row, slot.Stage(), slot.Full());
       if constexpr (kCluster == 1) {
         LoadBox(codes ? maps.b : maps.critical_b, x, column, b, slot.Full());
       } else {
@@ -137,11 +148,11 @@ __device__ __forceinline__ void Leave(const Slot& slot) {
   if (lane < kCluster) ArriveAt(slot.Empty(), lane);
 }
 
-// sum = the codes' product. Two batches are in flight; a slot is left when the batch behind its own
-// has been started.
+// The codes' product, added to sum where `add`, else in its place. Two batches are in flight; a
+// slot is left when the batch behind its own has been started.
 template <int kCluster>
-__device__ __forceinline__ void MultiplyCodes(int group, int blocks, Slot& slot,
-                                              int (&sum)[kAccumulators]) {
+__device__ __forceinline__ void MultiplyTerm(int group, int blocks, bool add, Slot& slot,
+                                             int (&sum)[kAccumulators]) {
   Slot previous = slot;
   PinRegisters(sum);
   for (int block = 0; block < blocks; ++block) {
@@ -152,7 +163,7 @@ __device__ __forceinline__ void MultiplyCodes(int group, int blocks, Slot& slot,
 #pragma unroll
     for (int step = 0; step < kLine / kStepBytes; ++step) {
       MultiplyInteger(sum, a + step * (kStepBytes >> 4), b + step * (kStepBytes >> 4),
-                      block > 0 || step > 0);
+                      add || block > 0 || step > 0);
     }
     CommitProducts();
     WaitForProducts<1>();
@@ -163,6 +174,19 @@ __device__ __forceinline__ void MultiplyCodes(int group, int blocks, Slot& slot,
   WaitForProducts<0>();
   PinRegisters(sum);
   Leave<kCluster>(previous);
+}
+
+// sum = the product of all terms.
+template <int kCluster>
+__device__ __forceinline__ void MultiplyCodes(int group, const Work<kCluster>& work, Slot& slot,
+                                              int (&sum)[kAccumulators]) {
+#pragma unroll 1
+  for (int term = 0; term < work.terms; ++term) {
+    MultiplyTerm<kCluster>(group, work.blocks, term > 0, slot, sum);
+    if (term + 1 == work.terms) break;
+#pragma unroll
+    for (int i = 0; i < kAccumulators; ++i) sum[i] = InFirstTermUnits(sum[i]);
+  }
 }
 
 // value += the critical features' product, eight features a step.
@@ -207,10 +231,8 @@ struct Scales {
 
   // The bits of fp32 scale * sum take the place of each sum. All threads of the warpgroup; `shared`
   // holds its column scales.
-  __device__ __forceinline__ void Apply(float row_factor, int group, float* shared,
-                                        int (&sum)[kAccumulators]) const {
+  __device__ __forceinline__ void Apply(int group, float* shared, int (&sum)[kAccumulators]) const {
     const int thread = static_cast<int>(threadIdx.x) % kWarpgroup;
-    const float row_scale[2] = {__fmul_rn(row_factor, row[0]), __fmul_rn(row_factor, row[1])};
     SyncWarpgroup(1 + group);
     shared[thread] = column[0];
     shared[thread + kWarpgroup] = column[1];
@@ -220,8 +242,8 @@ struct Scales {
       const float2 scale = *reinterpret_cast<const float2*>(shared + 2 * i + thread % 4 * 2);
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
-        sum[i + e] = __float_as_int(ScaledSum(row_scale[e / 2], e % 2 == 0 ? scale.x : scale.y,
-                                              __int2float_rn(sum[i + e])));
+        sum[i + e] = __float_as_int(
+            ScaledSum(row[e / 2], e % 2 == 0 ? scale.x : scale.y, __int2float_rn(sum[i + e])));
       }
     }
   }
@@ -308,8 +330,8 @@ __device__ __forceinline__ void Consume(const TensorMaps& maps, const IntegerPro
     const int column = work.Column(tile);
     const Scales scales(problem, row, column);
     int value[kAccumulators];  // INT32 sums, from Apply on fp32 in the same registers
-    MultiplyCodes<kCluster>(group, work.blocks, slot, value);
-    scales.Apply(problem.row_factor, group, column_scales, value);
+    MultiplyCodes<kCluster>(group, work, slot, value);
+    scales.Apply(group, column_scales, value);
     AddCritical<kCluster>(group, problem.critical_count, slot, value);
     StoreValues<T>(maps.out, row + warp * kWarpRows, column, boxes, problem.accumulate, value);
   }
@@ -355,6 +377,11 @@ cudaError_t MakeMaps(const IntegerProblem& problem, int part_rows, TensorMaps* m
   cudaError_t error = MakeTensorMap(&maps->a, CU_TENSOR_MAP_DATA_TYPE_UINT8, 1, problem.a,
                                     problem.m, problem.k, kTileRows);
   if (error != cudaSuccess) return error;
+  if (problem.second != nullptr) {
+    error = MakeTensorMap(&maps->second, CU_TENSOR_MAP_DATA_TYPE_UINT8, 1, problem.second,
+                          problem.m, problem.k, kTileRows);
+    if (error != cudaSuccess) return error;
+  }
   error = MakeTensorMap(&maps->b, CU_TENSOR_MAP_DATA_TYPE_UINT8, 1, problem.b, problem.n, problem.k,
                         part_rows);
   if (error != cudaSuccess) return error;
@@ -418,6 +445,7 @@ bool IntegerWgmmaSupports(const IntegerProblem& problem, int architecture) {
   return architecture == 90 && problem.m >= 64 && problem.m <= kMaxSize && problem.n > 0 &&
          problem.n <= kMaxSize && problem.k >= kLine && problem.k <= kMaxIntegerSum &&
          CanMapTensor(problem.a, problem.k) && CanMapTensor(problem.b, problem.k) &&
+         (problem.second == nullptr || CanMapTensor(problem.second, problem.k)) &&
          CanMapTensor(problem.out, problem.n * (narrow ? 2 : 4)) &&
          !(narrow && problem.accumulate) && problem.critical_count <= kMaxCritical &&
          (problem.critical_count == 0 || (CanMapTensor(problem.critical_a, critical_bytes) &&

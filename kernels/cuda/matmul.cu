@@ -55,13 +55,7 @@ void CudaEngine::MatmulForward(const Operand& x, const Weight& w, const Matrix& 
   }
   IntegerProblem p = Problem(x, static_cast<const int8_t*>(w.data), y, accumulate);
   p.column_scale = w.grid;
-  if (x.second != nullptr) {
-    IntegerProblem rest = p;
-    rest.a = x.second;
-    rest.row_factor = 1.0f / 256.0f;
-    IntegerMatmul(rest);
-    p.accumulate = true;
-  }
+  p.second = x.second;
   p.critical_a = x.critical.values;
   p.critical_b = w.critical.values;
   p.critical_count = x.critical.count;

@@ -125,6 +125,9 @@ MicroBatch AllocateMicroBatch(const BufferShape& shape, Arena& arena) {
   m.positions = ints();
   m.document_start = ints();
   m.loss_weights = floats();
+  const int64_t chunks = VocabularyChunks(*shape.config);
+  m.chunk_max = arena.Allocate<float>(purpose, chunks * tokens);
+  m.chunk_sum = arena.Allocate<float>(purpose, chunks * tokens);
   m.row_max = floats();
   m.row_sum = floats();
   m.target_logit = floats();
@@ -166,6 +169,11 @@ Workspace AllocateWorkspace(const BufferShape& shape, int64_t slots, const Engin
   }
   const auto head = [&](Arena& part) {
     w.logits = AllocateMatrix(purpose, DType::kF32, tokens, chunk, part);
+    if (shape.training) {
+      w.keeps_exps = shape.keeps_exps;
+      w.exps = AllocateMatrix(purpose, DType::kBF16, tokens,
+                              shape.keeps_exps ? config.vocab_size : chunk, part);
+    }
     w.head_gradients.clear();
     for (int64_t slot = 0; shape.training && slot < slots; ++slot) {
       w.head_gradients.push_back(AllocateMatrix(purpose, DType::kF32, tokens, hidden, part));

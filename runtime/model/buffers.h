@@ -43,6 +43,8 @@ struct MicroBatch {
   int32_t* positions = nullptr;
   int32_t* document_start = nullptr;
   float* loss_weights = nullptr;
+  float* chunk_max = nullptr;  // [vocabulary chunks, T], as is chunk_sum
+  float* chunk_sum = nullptr;
   float* row_max = nullptr;
   float* row_sum = nullptr;
   float* target_logit = nullptr;
@@ -62,7 +64,9 @@ struct Workspace {
   float* inverse_frequency = nullptr;  // [dim / 2]
   StepState* step = nullptr;
   // The head.
-  Matrix logits;                       // [T, vocabulary chunk]
+  Matrix logits;                       // [T, vocabulary chunk] fp32, in backward their gradients
+  Matrix exps;                         // of the logits, chunk by chunk [T, chunk] bf16; training
+  bool keeps_exps = false;             // of all chunks from loss to backward; else of one
   std::vector<Matrix> head_gradients;  // of a micro-batch's head_input [T, H], one a slot; training
   // From gate and up to down.
   Matrix gate, up;                // [T, F]; in backward dy of swiglu, then dgate, and dup
@@ -85,6 +89,10 @@ struct EngineBytes {
   size_t prepared_input = 0;
 };
 
+inline int64_t VocabularyChunks(const ModelConfig& config) {
+  return (config.vocab_size + kVocabularyChunk - 1) / kVocabularyChunk;
+}
+
 struct BufferShape {
   const ModelConfig* config = nullptr;
   int64_t tokens = 0;          // T
@@ -92,6 +100,7 @@ struct BufferShape {
   bool integer = true;         // operands as codes
   int32_t critical_count = 0;  // of each kept operand
   DType activation_type = DType::kF32;
+  bool keeps_exps = false;  // of all logits, for the head's backward
 };
 
 // What blocks share of which the one that keeps least keeps `least`.

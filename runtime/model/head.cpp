@@ -23,6 +23,35 @@ Operand PreciseHeadInput(const Llama& llama, const MicroBatch& batch) {
   return input;
 }
 
+CrossEntropyRows RowsOf(const MicroBatch& batch) {
+  return {batch.tokens,  batch.targets, batch.loss_weights, batch.target_logit,
+          batch.row_max, batch.row_sum, batch.token_loss};
+}
+
+// With memory for what the second pass needs of the chunk, but not in evaluation.
+VocabularyChunk ChunkOfLoss(const Llama& llama, const MicroBatch& batch, int64_t chunk,
+                            int64_t cols) {
+  const Matrix& all = llama.workspace->exps;
+  const int64_t before = llama.workspace->keeps_exps ? chunk * kVocabularyChunk * batch.tokens : 0;
+  VocabularyChunk part{chunk * kVocabularyChunk,
+                       batch.chunk_max + chunk * batch.tokens,
+                       batch.chunk_sum + chunk * batch.tokens,
+                       {}};
+  if (all.data != nullptr) {
+    part.exps = {static_cast<uint16_t*>(all.data) + before, all.dtype, batch.tokens, cols};
+  }
+  return part;
+}
+
+// One pass over the logits of a chunk.
+VocabularyChunk PassChunk(const Llama& llama, const MicroBatch& batch, int64_t chunk, bool keep) {
+  const Matrix logits = HeadLogits(llama, batch, chunk);
+  VocabularyChunk part = ChunkOfLoss(llama, batch, chunk, logits.cols);
+  if (!keep) part.exps = {};
+  llama.engine->CrossEntropyChunk(logits, batch.targets, part, batch.target_logit);
+  return part;
+}
+
 }  // namespace
 
 void EmbedForward(const Llama& llama, const MicroBatch& batch, const Matrix& x) {
@@ -47,26 +76,26 @@ Matrix HeadLogits(const Llama& llama, const MicroBatch& batch, int64_t chunk) {
   return logits;
 }
 
-void HeadLoss(const Llama& llama, const MicroBatch& batch) {
-  Engine& engine = *llama.engine;
-  for (int64_t chunk = 0; chunk < llama.vocabulary_chunks(); ++chunk) {
-    const Matrix logits = HeadLogits(llama, batch, chunk);
-    engine.CrossEntropyChunk(logits, chunk * kVocabularyChunk, batch.targets, batch.row_max,
-                             batch.row_sum, batch.target_logit);
-  }
-  engine.CrossEntropyLoss(batch.tokens, batch.loss_weights, batch.row_max, batch.row_sum,
-                          batch.target_logit, batch.token_loss, llama.workspace->step);
+void HeadLoss(const Llama& llama, const MicroBatch& batch, bool backward_follows) {
+  const int64_t chunks = llama.vocabulary_chunks();
+  const bool keep = backward_follows && llama.workspace->keeps_exps;
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) PassChunk(llama, batch, chunk, keep);
+  llama.engine->CrossEntropyLoss(RowsOf(batch), chunks, batch.chunk_max, batch.chunk_sum,
+                                 llama.workspace->step);
 }
 
 void HeadBackward(const Llama& llama, const MicroBatch& batch, int64_t chunk,
                   const Matrix& weight_gradient, bool first) {
-  const Matrix logits = HeadLogits(llama, batch, chunk);
-  llama.engine->CrossEntropyGradient(logits, chunk * kVocabularyChunk, batch.targets,
-                                     batch.loss_weights, batch.row_max, batch.row_sum);
+  const Weight w = ChunkOf(llama, chunk);
+  const VocabularyChunk part = llama.workspace->keeps_exps
+                                   ? ChunkOfLoss(llama, batch, chunk, w.rows)
+                                   : PassChunk(llama, batch, chunk, true);
+  const Matrix gradient{llama.workspace->logits.data, batch.residual_gradient.dtype, batch.tokens,
+                        w.rows};
+  llama.engine->CrossEntropyGradient(part, RowsOf(batch), gradient);
   LinearBackward(
-      llama, {logits, HeadInput(llama, batch), ChunkOf(llama, chunk), &(*llama.head_keys)[chunk],
-              batch.token_offset, FirstRows(batch.head_gradient, batch.tokens), chunk != 0,
-              weight_gradient, !first});
+      llama, {gradient, HeadInput(llama, batch), w, &(*llama.head_keys)[chunk], batch.token_offset,
+              FirstRows(batch.head_gradient, batch.tokens), chunk != 0, weight_gradient, !first});
 }
 
 void HeadNormBackward(const Llama& llama, const MicroBatch& batch, const Matrix& x,

@@ -45,9 +45,7 @@ struct Llama {
   // A norm's weight or a bias.
   const float* vector(int tensor) const { return static_cast<const float*>(weight(tensor).data); }
   float epsilon() const { return static_cast<float>(config->rms_norm_epsilon); }
-  int64_t vocabulary_chunks() const {
-    return (config->vocab_size + kVocabularyChunk - 1) / kVocabularyChunk;
-  }
+  int64_t vocabulary_chunks() const { return VocabularyChunks(*config); }
   AttentionShape attention_shape(int64_t tokens) const;
   int head_site() const { return kSitesPerBlock * static_cast<int>(tensors->blocks.size()); }
   // The first rows of a kept operand, with the critical features of its site.
@@ -105,8 +103,9 @@ void BlockBackward(const Llama& llama, int block, const MicroBatch& batch, const
 
 // Final norm of x [T, H] into batch.head_input.
 void HeadNorm(const Llama& llama, const MicroBatch& batch, const Matrix& x);
-// Loss statistics of the micro-batch over the whole vocabulary, chunk by chunk.
-void HeadLoss(const Llama& llama, const MicroBatch& batch);
+// Loss statistics of the micro-batch over the whole vocabulary, chunk by chunk; for a backward pass
+// that follows also what the workspace keeps for it.
+void HeadLoss(const Llama& llama, const MicroBatch& batch, bool backward_follows);
 // Logits of vocabulary entries [chunk * kVocabularyChunk ..) into the workspace; returns them.
 Matrix HeadLogits(const Llama& llama, const MicroBatch& batch, int64_t chunk);
 // Gradients of one chunk: batch.head_gradient is set (chunk 0) or added to; weight_gradient

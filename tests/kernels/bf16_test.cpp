@@ -229,19 +229,22 @@ TEST(Bf16, CrossEntropy) {
   for (int32_t t = 0; t < kTokens; ++t) targets.push_back(t * 111);
   ExpectClose(
       [&](Engine& engine) {
-        const TestMatrix logits(engine, kTokens, x);
+        const TestMatrix logits(engine, kTokens, x, false), gradient(engine, kTokens, x);
+        const EngineArray<uint16_t> exps(engine, kTokens * kColumns);
         const EngineArray<int32_t> wanted(engine, targets);
         const EngineArray<float> weight(engine, std::vector<float>(kTokens, 0.5f));
         const EngineArray<float> max(engine, kTokens), sum(engine, kTokens), logit(engine, kTokens);
+        const EngineArray<float> row_max(engine, kTokens), row_sum(engine, kTokens);
         const EngineArray<float> loss(engine, kTokens);
         const EngineStep step(engine, {});
-        engine.CrossEntropyChunk(logits.matrix(), 0, wanted.data(), max.data(), sum.data(),
-                                 logit.data());
-        engine.CrossEntropyLoss(kTokens, weight.data(), max.data(), sum.data(), logit.data(),
-                                loss.data(), step.data());
-        engine.CrossEntropyGradient(logits.matrix(), 0, wanted.data(), weight.data(), max.data(),
-                                    sum.data());
-        return Results{loss.Read(), logits.Read()};
+        const VocabularyChunk chunk{
+            0, max.data(), sum.data(), {exps.data(), DType::kBF16, kTokens, kColumns}};
+        const CrossEntropyRows rows{kTokens,        wanted.data(),  weight.data(), logit.data(),
+                                    row_max.data(), row_sum.data(), loss.data()};
+        engine.CrossEntropyChunk(logits.matrix(), wanted.data(), chunk, logit.data());
+        engine.CrossEntropyLoss(rows, 1, max.data(), sum.data(), step.data());
+        engine.CrossEntropyGradient(chunk, rows, gradient.matrix());
+        return Results{loss.Read(), gradient.Read()};
       },
       kStored);
 }

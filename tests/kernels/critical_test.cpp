@@ -127,31 +127,52 @@ TEST(SecondTerm, HoldsWhatIsLeft) {
   }
 }
 
+// y = scale * step * (first + second / 256) as ops.h rounds it; sums are of k products.
+float TwoTermOutput(float scale, const std::vector<int64_t>& first,
+                    const std::vector<int64_t>& second) {
+  if (first.size() == 1) {
+    return scale * static_cast<float>(first[0] + ((second[0] + 128) >> 8));
+  }
+  float sum = 0;
+  for (const int64_t part : second) sum += static_cast<float>(part);
+  sum *= 0x1p-8f;
+  for (const int64_t part : first) sum += static_cast<float>(part);
+  return scale * sum;
+}
+
+struct TwoTermSize {
+  int64_t tokens, outputs, inputs;
+};
+
+// Few tokens, tiles with tails, whole tiles of every kernel; sums that 32 bits do not hold.
 TEST(SecondTerm, IsPartOfTheForwardProduct) {
-  for (const int64_t tokens : {3, 40}) {
+  for (const TwoTermSize& size :
+       {TwoTermSize{3, 50, 70}, TwoTermSize{40, 50, 70}, TwoTermSize{130, 300, 256},
+        TwoTermSize{70, 270, 1040}, TwoTermSize{3, 5, 2 * kMaxIntegerSum + 37},
+        TwoTermSize{20, 18, kMaxIntegerSum + 64}}) {
     for (const bool accumulate : {false, true}) {
-      constexpr int64_t kOutputs = 50, kInputs = 70;
+      const auto [tokens, outputs, inputs] = size;
       TestRandom random(9);
-      const std::vector<int8_t> x = random.Codes(tokens * kInputs);
-      const std::vector<int8_t> more = random.Codes(tokens * kInputs);
+      const std::vector<int8_t> x = random.Codes(tokens * inputs);
+      const std::vector<int8_t> more = random.Codes(tokens * inputs);
       const std::vector<float> x_scales = random.Scales(tokens, 0.01f);
-      const std::vector<int8_t> w = random.Codes(kOutputs * kInputs);
-      const std::vector<float> grid = random.Scales(kOutputs, 0.02f);
-      const std::vector<float> initial = random.Floats(tokens * kOutputs);
+      const std::vector<int8_t> w = random.Codes(outputs * inputs);
+      const std::vector<float> grid = random.Scales(outputs, 0.02f);
+      const std::vector<float> initial = random.Floats(tokens * outputs);
       std::vector<float> expected;
       for (int64_t t = 0; t < tokens; ++t) {
-        for (int64_t n = 0; n < kOutputs; ++n) {
-          int32_t first = 0, second = 0;
-          for (int64_t k = 0; k < kInputs; ++k) {
-            const auto at = static_cast<size_t>(n * kInputs + k);
-            first += w[at] * x[static_cast<size_t>(t * kInputs + k)];
-            second += w[at] * more[static_cast<size_t>(t * kInputs + k)];
+        for (int64_t n = 0; n < outputs; ++n) {
+          const auto parts = static_cast<size_t>((inputs + kMaxIntegerSum - 1) / kMaxIntegerSum);
+          std::vector<int64_t> first(parts), second(parts);
+          for (int64_t k = 0; k < inputs; ++k) {
+            const auto part = static_cast<size_t>(k / kMaxIntegerSum);
+            const auto at = static_cast<size_t>(n * inputs + k);
+            first[part] += w[at] * x[static_cast<size_t>(t * inputs + k)];
+            second[part] += w[at] * more[static_cast<size_t>(t * inputs + k)];
           }
-          const float scale = x_scales[static_cast<size_t>(t)];
-          const float step = grid[static_cast<size_t>(n)];
-          float y = scale * 0x1p-8f * step * static_cast<float>(second);
-          if (accumulate) y = initial[static_cast<size_t>(t * kOutputs + n)] + y;
-          expected.push_back(y + scale * step * static_cast<float>(first));
+          const float scale = x_scales[static_cast<size_t>(t)] * grid[static_cast<size_t>(n)];
+          const float y = TwoTermOutput(scale, first, second);
+          expected.push_back(accumulate ? initial[static_cast<size_t>(t * outputs + n)] + y : y);
         }
       }
       ExpectSameEverywhere([&](Engine& engine) {
@@ -162,9 +183,9 @@ TEST(SecondTerm, IsPartOfTheForwardProduct) {
         const EngineArray<float> weight_grid(engine, grid);
         const EngineArray<float> y(engine, initial);
         engine.MatmulForward(
-            {codes.data(), scales.data(), DType::kI8, tokens, kInputs, {}, second.data()},
-            {weight.data(), weight_grid.data(), DType::kI8, kOutputs, kInputs},
-            {y.data(), DType::kF32, tokens, kOutputs}, accumulate);
+            {codes.data(), scales.data(), DType::kI8, tokens, inputs, {}, second.data()},
+            {weight.data(), weight_grid.data(), DType::kI8, outputs, inputs},
+            {y.data(), DType::kF32, tokens, outputs}, accumulate);
         EXPECT_EQ(y.Read(), expected);
         Outputs outputs;
         outputs.Add(y);

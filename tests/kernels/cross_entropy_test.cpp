@@ -38,32 +38,54 @@ Floats Columns(const Floats& x, int64_t cols, int64_t begin, int64_t count) {
 
 Result RunLoss(Engine* engine, const Problem& p) {
   const size_t tokens = static_cast<size_t>(p.tokens);
+  const size_t chunks = static_cast<size_t>((p.vocabulary + p.chunk - 1) / p.chunk);
   EngineArray<int32_t> targets(engine, p.targets);
   EngineArray<float> weight(engine, p.weight), max(engine, tokens), sum(engine, tokens);
+  EngineArray<float> chunk_max(engine, chunks * tokens), chunk_sum(engine, chunks * tokens);
+  EngineArray<uint16_t> exps(engine, p.logits.size());
   EngineArray<float> target_logit(engine, tokens), loss(engine, tokens);
   EngineArray<StepState> step(engine, std::vector<StepState>(1));
-  for (int64_t begin = 0; begin < p.vocabulary; begin += p.chunk) {
+  const auto chunk_at = [&](int64_t begin) {
     const int64_t count = std::min(p.chunk, p.vocabulary - begin);
-    EngineArray<float> logits(engine, Columns(p.logits, p.vocabulary, begin, count));
-    engine->CrossEntropyChunk(logits.AsMatrix(p.tokens), begin, targets.data(), max.data(),
-                              sum.data(), target_logit.data());
+    const int64_t stats = begin / p.chunk * p.tokens;
+    return VocabularyChunk{begin,
+                           chunk_max.data() + stats,
+                           chunk_sum.data() + stats,
+                           {exps.data() + begin * p.tokens, DType::kBF16, p.tokens, count}};
+  };
+  const CrossEntropyRows rows{p.tokens,   targets.data(), weight.data(), target_logit.data(),
+                              max.data(), sum.data(),     loss.data()};
+  for (int64_t begin = 0; begin < p.vocabulary; begin += p.chunk) {
+    const VocabularyChunk chunk = chunk_at(begin);
+    EngineArray<float> logits(engine, Columns(p.logits, p.vocabulary, begin, chunk.exps.cols));
+    engine->CrossEntropyChunk(logits.AsMatrix(p.tokens), targets.data(), chunk,
+                              target_logit.data());
     EXPECT_EQ(engine->Synchronize(), nullptr);
   }
-  engine->CrossEntropyLoss(p.tokens, weight.data(), max.data(), sum.data(), target_logit.data(),
-                           loss.data(), step.data());
+  engine->CrossEntropyLoss(rows, static_cast<int64_t>(chunks), chunk_max.data(), chunk_sum.data(),
+                           step.data());
   Result result{loss.Download(), Floats(p.logits.size()), step.Download()[0]};
   for (int64_t begin = 0; begin < p.vocabulary; begin += p.chunk) {
-    const int64_t count = std::min(p.chunk, p.vocabulary - begin);
-    EngineArray<float> logits(engine, Columns(p.logits, p.vocabulary, begin, count));
-    engine->CrossEntropyGradient(logits.AsMatrix(p.tokens), begin, targets.data(), weight.data(),
-                                 max.data(), sum.data());
-    const Floats part = logits.Download();
+    const VocabularyChunk chunk = chunk_at(begin);
+    const int64_t count = chunk.exps.cols;
+    EngineArray<float> gradient(engine, static_cast<size_t>(p.tokens * count));
+    engine->CrossEntropyGradient(chunk, rows, gradient.AsMatrix(p.tokens));
+    const Floats part = gradient.Download();
     for (size_t t = 0; t < tokens; ++t) {
       std::copy_n(part.begin() + t * count, count,
                   result.gradient.begin() + t * p.vocabulary + begin);
     }
   }
   return result;
+}
+
+// An exponential at a tie may be rounded to either side.
+void ExpectNearlySame(Floats got, Floats expected) {
+  for (size_t i = 0; i < got.size(); ++i) {
+    EXPECT_EQ(std::isnan(got[i]), std::isnan(expected[i]));
+    if (std::isnan(expected[i])) got[i] = expected[i] = 0;
+  }
+  EXPECT_LT(RelativeError(got, ToDoubles(expected)), 1e-4);
 }
 
 Result RunLossEverywhere(const Problem& p) {
@@ -75,7 +97,7 @@ Result RunLossEverywhere(const Problem& p) {
     first = false;
     if (named.name == "cuda") {
       EXPECT_TRUE(Close(expected.token_loss, got.token_loss));
-      EXPECT_TRUE(Close(expected.gradient, got.gradient));
+      ExpectNearlySame(got.gradient, expected.gradient);
       EXPECT_TRUE(Close({static_cast<float>(expected.step.loss_sum)},
                         {static_cast<float>(got.step.loss_sum)}));
       EXPECT_NEAR(got.step.loss_weight, expected.step.loss_weight, 1e-12);
@@ -102,6 +124,34 @@ double WeightedLoss(const Problem& p, const Doubles& logits) {
   double sum = 0;
   for (int64_t t = 0; t < p.tokens; ++t) sum += p.weight[t] * TokenLoss(p, logits, t);
   return sum;
+}
+
+double ToBFloat16(double x) {
+  int exponent = 0;
+  const double mantissa = std::frexp(x, &exponent);
+  return std::ldexp(std::nearbyint(std::ldexp(mantissa, 8)), exponent - 8);
+}
+
+// What the kept exponentials lose is in it: gradients of the loss but for that.
+Doubles RoundedGradient(const Problem& p) {
+  const Doubles logits = ToDoubles(p.logits);
+  Doubles gradient(logits.size());
+  for (int64_t t = 0; t < p.tokens; ++t) {
+    const size_t row = t * p.vocabulary;
+    const double log_sum = TokenLoss(p, logits, t) + logits[row + p.targets[t]];
+    for (int64_t begin = 0; begin < p.vocabulary; begin += p.chunk) {
+      const int64_t end = std::min(p.vocabulary, begin + p.chunk);
+      const double max =
+          *std::max_element(logits.begin() + row + begin, logits.begin() + row + end);
+      const double shift = std::isinf(max) ? 0 : max;
+      for (int64_t c = begin; c < end; ++c) {
+        const double one = c == p.targets[t] ? 1 : 0;
+        const double kept = ToBFloat16(std::exp(logits[row + c] - shift));
+        gradient[row + c] = p.weight[t] * (kept * std::exp(max - log_sum) - one);
+      }
+    }
+  }
+  return gradient;
 }
 
 Doubles ReferenceGradient(const Problem& p) {
@@ -132,7 +182,8 @@ void ExpectMatchesReference(const Problem& p) {
   EXPECT_LT(RelativeError(got.token_loss, loss), 1e-6);
   EXPECT_EQ(got.step.loss_sum, loss_sum);
   EXPECT_EQ(got.step.loss_weight, weight_sum);
-  EXPECT_LT(RelativeError(got.gradient, ReferenceGradient(p)), 1e-6);
+  EXPECT_LT(RelativeError(got.gradient, RoundedGradient(p)), 1e-5);
+  EXPECT_LT(RelativeError(got.gradient, ReferenceGradient(p)), 0x1p-9);
 }
 
 TEST(CrossEntropy, ReferenceGradientMatchesFiniteDifferences) {
@@ -140,6 +191,20 @@ TEST(CrossEntropy, ReferenceGradientMatchesFiniteDifferences) {
   const Doubles numeric = NumericGradient(
       [&](const Doubles& logits) { return WeightedLoss(p, logits); }, ToDoubles(p.logits));
   EXPECT_LT(RelativeError(ReferenceGradient(p), numeric), 1e-8);
+}
+
+// A row that is nearly certain of its target: the gradient there is a small difference, as exact as
+// fp32 numbers below 1 are.
+TEST(CrossEntropy, CertainTokensKeepSmallGradients) {
+  Problem p = MakeProblem(4, 100, 50, 9);
+  p.weight = {1, 1, 1, 1};
+  for (size_t t = 0; t < 4; ++t) p.logits[t * 100 + static_cast<size_t>(p.targets[t])] = 24.0f;
+  const Result got = RunLossEverywhere(p);
+  const Doubles expected = ReferenceGradient(p);
+  for (size_t t = 0; t < 4; ++t) {
+    const size_t at = t * 100 + static_cast<size_t>(p.targets[t]);
+    EXPECT_NEAR(got.gradient[at], expected[at], 1e-3 * std::abs(expected[at]) + 0x1p-22);
+  }
 }
 
 TEST(CrossEntropy, OneChunk) {
@@ -179,7 +244,7 @@ TEST(CrossEntropy, ExcludedVocabularyIsAllowed) {
     }
   }
   const Result got = RunLossEverywhere(p);
-  EXPECT_LT(RelativeError(got.gradient, ReferenceGradient(p)), 1e-6);
+  EXPECT_LT(RelativeError(got.gradient, RoundedGradient(p)), 1e-5);
   for (int c = 0; c < 25; ++c) EXPECT_EQ(got.gradient[c], 0.0f);
 }
 

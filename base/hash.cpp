@@ -7,6 +7,10 @@
 
 namespace qft {
 
+uint64_t Hash64(const void* data, size_t size) {
+  return XXH3_64bits(data, size);
+}
+
 struct Hasher::State {
   XXH3_state_t xxh;
 };

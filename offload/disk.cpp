@@ -67,7 +67,7 @@ void Disk::Cancel() {
 }
 
 bool Disk::Stop(std::chrono::milliseconds patience) {
-  if (!thread_.joinable()) return ended_;
+  if (!thread_.joinable()) return true;  // never launched
   stopping_ = true;
   queue_->Wake();
   std::unique_lock lock(mutex_);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <deque>
+#include <memory>
 #include <new>
 #include <random>
 
@@ -92,9 +93,14 @@ class Preflight {
 }  // namespace
 
 StatusOr<Bandwidths> RunPreflight(Store& store, int64_t bytes, int files) {
-  Preflight preflight(store, bytes, files);
-  QFT_RETURN_IF_ERROR(preflight.Write());
-  QFT_RETURN_IF_ERROR(preflight.ReadAndCompare());
+  auto preflight = std::make_unique<Preflight>(store, bytes, files);
+  Status status = preflight->Write();
+  if (status.ok()) status = preflight->ReadAndCompare();
+  if (!status.ok()) {
+    // The disk may still write to its memory: where it does not answer, that is never freed.
+    if (!store.Close().ok()) (void)preflight.release();
+    return status;
+  }
   const StoreReport report = store.Report();
   return Bandwidths{static_cast<double>(report.bytes_read) / report.seconds_reading,
                     static_cast<double>(report.bytes_written) / report.seconds_writing};

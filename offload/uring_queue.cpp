@@ -32,7 +32,10 @@ class UringQueue final : public RequestQueue {
  public:
   explicit UringQueue(std::shared_ptr<const ScratchFile> file) : file_(std::move(file)) {}
   ~UringQueue() override {
-    // The kernel ends what is in flight on its own, and keeps the memory's pages for it.
+    // A ring goes some time after its descriptor, and with it its hold on memory and file. What is
+    // in flight the kernel ends on its own; waiting for it here could take for ever.
+    if (in_flight_ == 0 && registered_file_) io_uring_unregister_files(&ring_);
+    if (in_flight_ == 0 && !registered_.empty()) io_uring_unregister_buffers(&ring_);
     if (has_ring_) io_uring_queue_exit(&ring_);
     if (wake_ >= 0) ::close(wake_);
   }
@@ -68,6 +71,7 @@ class UringQueue final : public RequestQueue {
       if (sqe == nullptr) return Internal("more requests than the depth of an io_uring");
       Prepare(sqe, request);
     }
+    in_flight_ += requests.size();
     return Flush();
   }
 
@@ -166,6 +170,7 @@ class UringQueue final : public RequestQueue {
       out[count++] = {static_cast<int>(completion->user_data), completion->res};
       io_uring_cqe_seen(&ring_, completion);
     }
+    in_flight_ -= count;
     return count;
   }
 
@@ -174,6 +179,7 @@ class UringQueue final : public RequestQueue {
   bool has_ring_ = false;
   bool registered_file_ = false;
   absl::Span<std::byte> registered_;
+  size_t in_flight_ = 0;
   int wake_ = -1;
 };
 

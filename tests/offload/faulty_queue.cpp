@@ -104,7 +104,8 @@ class FaultyQueue final : public RequestQueue {
     if (found == changed_.end()) return true;
     const auto [kind, request] = found->second;
     changed_.erase(found);
-    if (kind == FaultKind::kShort) completion.result = completion.result * 3 / 4 - 100;
+    if (kind == FaultKind::kShort && request.bytes > kStoreAlignment)
+      completion.result = completion.result * 3 / 4 - 100;
     if (kind == FaultKind::kFlipped && !request.write)
       request.data[request.bytes / 2] ^= std::byte{4};
     if (kind != FaultKind::kSlow) return true;

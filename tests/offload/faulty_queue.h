@@ -13,7 +13,7 @@ namespace qft {
 enum class FaultKind {
   kNone,
   kSlow,         // answers 20 ms late
-  kShort,        // moves some of the bytes, not to the end of a page
+  kShort,        // moves some of several pages, not to the end of one
   kInterrupted,  // EINTR
   kAgain,        // EAGAIN
   kError,        // `error`

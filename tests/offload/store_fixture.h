@@ -49,10 +49,12 @@ class StoreTest : public ::testing::TestWithParam<StoreBackend> {
  protected:
   static constexpr int64_t kBlock = 64 << 10;
 
+  // `parent` is where the folders of disks are made.
+  explicit StoreTest(std::string parent = "/tmp") : folder_(std::move(parent)) {}
+
   void SetUp() override {
-    char pattern[] = "/tmp/qft_store_test_XXXXXX";
-    ASSERT_NE(mkdtemp(pattern), nullptr);
-    folder_ = pattern;
+    folder_ += "/qft_store_test_XXXXXX";
+    ASSERT_NE(mkdtemp(folder_.data()), nullptr);
     StoreOptions options = Options(1);
     const auto store = Store::Open(options);
     if (CodeOf(store.status()) == ErrorCode::kUnsupported) GTEST_SKIP() << store.status();

@@ -13,10 +13,9 @@ namespace qft {
 
 struct Faults::State {
   std::mutex mutex;
-  std::condition_variable released_news;
+  std::condition_variable never;
   Fault fault;
   int64_t seen = 0;
-  bool released = false;
   int most_in_flight = 0;
 
   FaultKind Next(const Request& request) {
@@ -93,7 +92,7 @@ class FaultyQueue final : public RequestQueue {
     if (kind == FaultKind::kError) return answer(-state_->fault.error);
     if (kind == FaultKind::kHangs) {
       std::unique_lock lock(state_->mutex);
-      state_->released_news.wait(lock, [&] { return state_->released; });
+      state_->never.wait(lock, [] { return false; });
     }
     return kind == FaultKind::kNoAnswer;
   }
@@ -154,12 +153,6 @@ void Faults::Arm(const Fault& fault) {
   const std::scoped_lock lock(state_->mutex);
   state_->fault = fault;
   state_->seen = 0;
-}
-
-void Faults::Release() {
-  const std::scoped_lock lock(state_->mutex);
-  state_->released = true;
-  state_->released_news.notify_all();
 }
 
 int Faults::MostInFlight() const {

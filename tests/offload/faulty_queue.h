@@ -20,7 +20,7 @@ enum class FaultKind {
   kNothing,      // answers that no byte was moved
   kNoAnswer,     // is lost
   kFlipped,      // moves all bytes, one bit of them wrong
-  kHangs,        // the call that submits doesn't return until Release
+  kHangs,        // the call that submits never returns
 };
 
 struct Fault {
@@ -39,7 +39,6 @@ class Faults {
 
   // From now on; one fault at a time.
   void Arm(const Fault& fault);
-  void Release();
   // The most requests that one queue had in flight at once.
   int MostInFlight() const;
 

@@ -31,11 +31,11 @@ class StorePlacesTest : public StoreTest {
   }
 
   static StoreReport Use(const StoreOptions& options) {
+    const Pages written(options.bytes, 1);
+    const Pages read(options.bytes, 2);
     auto store = Store::Open(options);
     EXPECT_TRUE(store.ok()) << store.status();
     if (!store.ok()) return {};
-    const Pages written(options.bytes, 1);
-    const Pages read(options.bytes, 2);
     EXPECT_TRUE((*store)->Register(read.data(), static_cast<size_t>(read.bytes())).ok());
     EXPECT_EQ((*store)->Wait((*store)->StartWrite(written.data(), options.bytes, 0)),
               absl::OkStatus());

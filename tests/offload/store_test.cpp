@@ -102,10 +102,10 @@ TEST_P(StoreTest, RandomTransfersEqualAModel) {
 
 TEST_P(StoreTest, RegisteredMemoryTransfersTheSame) {
   const StoreOptions options = Options(2);
-  auto store = Store::Open(options);
-  ASSERT_TRUE(store.ok()) << store.status();
   const Pages written(options.bytes, 1);
   const Pages read(options.bytes, 2);
+  auto store = Store::Open(options);
+  ASSERT_TRUE(store.ok()) << store.status();
   // One is registered, the other isn't.
   ASSERT_TRUE((*store)->Register(written.data(), static_cast<size_t>(written.bytes())).ok());
   EXPECT_EQ((*store)->Report().registered, GetParam() == StoreBackend::kIoUring);
@@ -156,9 +156,9 @@ TEST_P(StoreTest, TransfersOfSeveralThreads) {
 
 TEST_P(StoreTest, TicketsCountUpAndAreWaitedForInAnyOrder) {
   const StoreOptions options = Options(2);
+  const Pages memory(options.bytes);
   auto store = Store::Open(options);
   ASSERT_TRUE(store.ok()) << store.status();
-  const Pages memory(options.bytes);
   std::vector<uint64_t> tickets;
   for (int64_t offset = 0; offset < options.bytes; offset += kBlock) {
     tickets.push_back((*store)->StartWrite(memory.data() + offset, kBlock, offset));
@@ -181,9 +181,9 @@ TEST_P(StoreTest, AFullQueueHoldsBackAndDoesNotGrow) {
   options.block_bytes = kStoreAlignment;
   options.depth = 4;
   Faults faults;
+  const Pages memory(options.bytes);
   auto store = Store::Open(options, faults.Wrap());
   ASSERT_TRUE(store.ok()) << store.status();
-  const Pages memory(options.bytes);
   faults.Arm({FaultKind::kSlow, true, 1, false});
   std::vector<uint64_t> tickets;
   for (int64_t offset = 0; offset < options.bytes; offset += kStoreAlignment) {
@@ -199,6 +199,7 @@ TEST_P(StoreTest, AFullQueueHoldsBackAndDoesNotGrow) {
 
 TEST_P(StoreTest, ReportsWhatItMeasured) {
   const StoreOptions options = Options(2);
+  const Pages memory(3 * kBlock);
   auto store = Store::Open(options);
   ASSERT_TRUE(store.ok()) << store.status();
   const StoreReport opened = (*store)->Report();
@@ -208,7 +209,6 @@ TEST_P(StoreTest, ReportsWhatItMeasured) {
   EXPECT_GT(opened.preflight_write, 1e5);
   EXPECT_EQ(opened.bytes_read + opened.bytes_written, 0);
   EXPECT_EQ(opened.seconds_reading + opened.seconds_writing, 0);
-  const Pages memory(3 * kBlock);
   ASSERT_TRUE((*store)->Wait((*store)->StartWrite(memory.data(), 3 * kBlock, 0)).ok());
   ASSERT_TRUE((*store)->Wait((*store)->StartRead(memory.data(), kBlock, 0)).ok());
   const StoreReport used = (*store)->Report();
@@ -220,9 +220,9 @@ TEST_P(StoreTest, ReportsWhatItMeasured) {
 
 TEST_P(StoreTest, WhatWasNeverWrittenIsAnErrorAndNoZeros) {
   const StoreOptions options = Options(2);
+  const Pages memory(2 * kBlock);
   auto store = Store::Open(options);
   ASSERT_TRUE(store.ok()) << store.status();
-  const Pages memory(2 * kBlock);
   ASSERT_TRUE((*store)->Wait((*store)->StartWrite(memory.data(), kBlock, kBlock)).ok());
   EXPECT_TRUE((*store)->Wait((*store)->StartRead(memory.data(), kBlock, kBlock)).ok());
   const Status status = (*store)->Wait(
@@ -291,9 +291,9 @@ TEST_P(StoreTest, DestroyedWithTransfersUnderWay) {
 
 TEST_P(StoreTest, CloseEndsWhatIsUnderWayAndAllThatFollows) {
   const StoreOptions options = Options(2);
+  const Pages memory(options.bytes);
   auto store = Store::Open(options);
   ASSERT_TRUE(store.ok()) << store.status();
-  const Pages memory(options.bytes);
   (*store)->StartWrite(memory.data(), options.bytes, 0);
   EXPECT_EQ((*store)->Close(), absl::OkStatus());
   EXPECT_EQ((*store)->Close(), absl::OkStatus());

@@ -84,9 +84,11 @@ void Disk::Run() {
   while (!(stopping_ && (Idle() || unanswered_))) {
     ++heartbeat_;
     Advance();
+    // Asked before the turn, in which a cancelled disk drops what it would try again.
+    const bool stopping = stopping_;
     Status status = Turn();
     const Status overdue = FindOverdue();
-    if (stopping_ && !overdue.ok()) unanswered_ = true;
+    if (stopping && !overdue.ok()) unanswered_ = true;
     if (status.ok()) status = overdue;
     if (!status.ok()) observer_.Failed(status);
     pause_ |= !status.ok();  // a queue that is broken answers at once
@@ -178,8 +180,8 @@ Status Disk::Complete(int id, int64_t result) {
   const bool write = slot.transfer->write;
   const bool interrupted = result == -EINTR || result == -EAGAIN;
   if (cancelled_ || (result < 0 && !interrupted)) {
-    const Status status =
-        cancelled_ ? absl::OkStatus() : ErrnoError(static_cast<int>(-result), Describe(slot));
+    Status status;
+    if (!cancelled_) status = ErrnoError(static_cast<int>(-result), Describe(slot));
     Release(id);
     return status;
   }

@@ -135,6 +135,7 @@ TEST_P(StoreTest, TransfersOfSeveralThreads) {
   const int64_t share = options.bytes / kThreads;
   std::vector<Status> results(kThreads);
   std::vector<std::thread> threads;
+  threads.reserve(kThreads);
   for (int i = 0; i < kThreads; ++i) {
     threads.emplace_back([&, i] {
       const Pages written(share, static_cast<unsigned>(i));

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The offload store against fio, in one run: same folder, file size, block size, depth; direct I/O,
-# io_uring, registered memory and files for both; turns alternate. Both at once is one job of reads
-# and one of writes with half the depth each in fio. Prints JSON with all turns, medians and ratios.
+# io_uring, registered memory and files for both; turns alternate. Both at once, the first half
+# is read and the second written, in fio by a job each with half the depth. Prints JSON with all turns, medians and ratios.
 #   bench/offload/against_fio.sh FOLDER [BUILD_FOLDER]
 # Environment: ROUNDS (5), SECONDS_EACH (3), MIB (2048), BLOCK_KIB (1024), DEPTH (32).
 set -euo pipefail
@@ -12,24 +12,25 @@ rounds=${ROUNDS:-5} seconds=${SECONDS_EACH:-3} mib=${MIB:-2048} block=${BLOCK_KI
 work=$(mktemp -d -p "$folder" against_fio.XXXXXX)
 trap 'rm -rf "$work"' EXIT
 
+# Before each turn of fio its file is written anew, as the store writes its own before it is measured.
 run_fio() {  # MODE
-  local jobs=() half=$((depth / 2))
+  fio --name=fill --rw=write --direct=1 --bs=1m --iodepth=16 --ioengine=io_uring --size="${mib}m" \
+    --filename="$work/data" >/dev/null
+  local half_depth=$((depth / 2)) half=$((mib / 2))m jobs
   case $1 in
     both)
-      jobs=(--iodepth=$half --name=read --rw=read --filename="$work/data"
-        --name=write --rw=write --filename="$work/data") ;;
-    *) jobs=(--iodepth="$depth" --name="$1" --rw="$1" --filename="$work/data") ;;
+      jobs=("--iodepth=$half_depth" "--size=$half" --name=read --rw=read
+        --name=write --rw=write "--iodepth=$half_depth" "--size=$half" "--offset=$half") ;;
+    *) jobs=("--iodepth=$depth" "--size=${mib}m" "--name=$1" "--rw=$1") ;;
   esac
-  fio --ioengine=io_uring --fixedbufs --registerfiles --direct=1 --bs="${block}k" --size="${mib}m" \
-    --time_based --runtime="$seconds" --output-format=json "${jobs[@]}"
+  fio --ioengine=io_uring --fixedbufs --registerfiles --direct=1 --bs="${block}k" \
+    --filename="$work/data" --time_based --runtime="$seconds" --output-format=json "${jobs[@]}"
 }
 
 run_store() {  # MODE BACKEND
   "$build/bin/bench_store" "$1" "$seconds" $((mib << 20)) $((block << 10)) "$depth" "$2" "$work"
 }
 
-# Blocks that are written already, as the store's are.
-fio --name=fill --rw=write --direct=1 --bs=1m --size="${mib}m" --filename="$work/data" >/dev/null
 for ((round = 0; round < rounds; ++round)); do
   for mode in read write both; do
     run_fio $mode >"$work/fio.$mode.$round"

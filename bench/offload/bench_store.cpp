@@ -1,4 +1,5 @@
-// Bandwidth of the offload store, checksums included, through its whole address space in order:
+// Bandwidth of the offload store, checksums included, through its whole address space in order;
+// both at once read the first half and write the second:
 //   bench_store read|write|both SECONDS BYTES BLOCK_BYTES DEPTH auto|io_uring|threads FOLDER...
 // Prints JSON: bytes a second, and seconds of processor time a GB.
 #include <sys/resource.h>
@@ -45,15 +46,21 @@ double CpuSeconds() {
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
+struct Range {
+  int64_t offset;
+  int64_t bytes;
+};
+
 // Keeps transfers under way until `end`, then waits for them.
-Status Stream(Store& store, bool write, std::byte* memory, int64_t bytes, Clock::time_point end) {
+Status Stream(Store& store, bool write, std::byte* memory, const Range& range,
+              Clock::time_point end) {
   std::deque<uint64_t> tickets;
   Status status;
-  const int64_t transfers = bytes / kTransferBytes;
+  const int64_t transfers = range.bytes / kTransferBytes;
   for (int64_t i = 0; Clock::now() < end || !tickets.empty(); ++i) {
     if (Clock::now() < end) {
       std::byte* const data = memory + i % static_cast<int64_t>(kTransfers) * kTransferBytes;
-      const int64_t offset = i % transfers * kTransferBytes;
+      const int64_t offset = range.offset + i % transfers * kTransferBytes;
       tickets.push_back(write ? store.StartWrite(data, kTransferBytes, offset)
                               : store.StartRead(data, kTransferBytes, offset));
       if (tickets.size() < kTransfers) continue;
@@ -81,13 +88,17 @@ Status Measure(const Arguments& arguments, std::byte* memory) {
   const Clock::time_point start = Clock::now();
   const auto end = start + std::chrono::duration_cast<Clock::duration>(
                                std::chrono::duration<double>(arguments.seconds));
+  const bool both = arguments.mode == "both";
+  const int64_t half = bytes / kTransferBytes / 2 * kTransferBytes;
+  const Range read_range{0, both ? half : bytes};
+  const Range written_range{both ? half : 0, both ? half : bytes};
   Status written;
   std::thread writer([&] {
-    if (arguments.mode != "read") written = Stream(*store, true, memory, bytes, end);
+    if (arguments.mode != "read") written = Stream(*store, true, memory, written_range, end);
   });
   Status read;
   if (arguments.mode != "write") {
-    read = Stream(*store, false, memory + kMemoryBytes, bytes, end);
+    read = Stream(*store, false, memory + kMemoryBytes, read_range, end);
   }
   writer.join();
   read.Update(written);

@@ -7,6 +7,19 @@
 
 namespace qft {
 
+#ifdef QFT_HASH_AVX2
+uint64_t Hash64Avx2(const void* data, size_t size);
+
+uint64_t Hash64(const void* data, size_t size) {
+  static const bool kHasAvx2 = __builtin_cpu_supports("avx2") != 0;
+  return kHasAvx2 ? Hash64Avx2(data, size) : XXH3_64bits(data, size);
+}
+#else
+uint64_t Hash64(const void* data, size_t size) {
+  return XXH3_64bits(data, size);
+}
+#endif
+
 struct Hasher::State {
   XXH3_state_t xxh;
 };

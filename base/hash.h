@@ -1,11 +1,14 @@
-// xxh3-128 over a stream of bytes, for manifests and state hashes.
+// xxh3: 128 bits over a stream of bytes, for manifests and state hashes; 64 bits of one buffer.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 
 namespace qft {
+
+uint64_t Hash64(const void* data, size_t size);
 
 class Hasher {
  public:

@@ -5,7 +5,7 @@ set -euo pipefail
 
 packages=(
   g++ cmake ninja-build pkg-config ccache
-  libabsl-dev libdnnl-dev nlohmann-json3-dev libcli11-dev libxxhash-dev libicu-dev
+  libabsl-dev libdnnl-dev nlohmann-json3-dev libcli11-dev libxxhash-dev libicu-dev liburing-dev
   libgtest-dev libgmock-dev valgrind clang-format clang-tidy
   wordnet-base unzip python3 python3-venv python3-pip python3-numpy python3-xxhash
 )

@@ -396,6 +396,44 @@ QFT_API qft_status qft_session_plan_json(const qft_session* session, char* buffe
 QFT_API qft_status qft_session_state_hash(qft_session* session, char* buffer, size_t capacity,
                                           qft_error** error);
 
+/* ---- plan ------------------------------------------------------------------------------------- */
+
+/* What a session would hold and whether it would fit, without one: nothing is allocated and no
+ * weight is read. */
+typedef struct qft_plan qft_plan;
+
+typedef struct qft_plan_options {
+  uint64_t struct_size;
+  const char* device;   /* a name of qft_plan_describe_devices, which need not be there. NULL: with
+                           engine = cuda the machine's own device, or h100-80gb where it has none */
+  size_t device_length; /* bytes of device */
+} qft_plan_options;
+
+/* Every device that can be planned for without being there: a JSON array of {name, device,
+ * compute_capability, multiprocessors, total_bytes, context_bytes (in use before a session is opened),
+ * measured (whether these bytes were, on such a device)}. Static string.
+ * Thread: any. Blocks: no. Since: 0.1. */
+QFT_API const char* qft_plan_describe_devices(void);
+/* Plans the session that qft_session_open would open. A session that would not fit is an answer and
+ * no error. options may be NULL. plan [out].
+ * Errors: NOT_FOUND (no such device, or a group matches nothing), INVALID_ARGUMENT (a device with
+ * engine = cpu), OUT_OF_RANGE, UNSUPPORTED (a combination of settings), STRUCT_SIZE.
+ * Thread: any. Blocks: for the work. Since: 0.1. */
+QFT_API qft_status qft_plan_create(const qft_model* model, const qft_config* config,
+                                   const qft_plan_options* options, qft_plan** plan,
+                                   qft_error** error);
+/* A JSON object, borrowed until the plan is destroyed: all of qft_session_plan_json, and device
+ * {profile, null for the machine's own; description; measured}; memory, an array of {purpose, tier,
+ * bytes}; tiers, an array of {tier "device" or "host", bytes, reserved_bytes (left free for the
+ * driver), limit_bytes or null}; fits; choices, an array of {setting, chosen, reason}; would_fit, an
+ * array of {settings, bytes} which have been planned and fit, [] where the plan fits itself. All sizes
+ * are integers.
+ * Thread: any. Blocks: no. Since: 0.1. */
+QFT_API qft_status qft_plan_get_json(const qft_plan* plan, const char** json, size_t* length,
+                                     qft_error** error);
+/* Thread: any. Blocks: no. Since: 0.1. */
+QFT_API void qft_plan_destroy(qft_plan* plan);
+
 /* ---- tensors ---------------------------------------------------------------------------------- */
 
 /* Decoded values; I8: the codes, without residuals, 0 at critical features */

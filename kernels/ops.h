@@ -242,10 +242,34 @@ struct HostCopy {
   size_t bytes = 0;
 };
 
-class Engine {
+// What a plan asks of an engine: the memory it takes beside what it is given. It can be had without
+// the device, too (kernels/cuda/profile.h).
+class EngineProfile {
  public:
-  virtual ~Engine() = default;
+  virtual ~EngineProfile() = default;
 
+  virtual const char* Name() const = 0;         // "cpu", "cuda"
+  virtual const char* Description() const = 0;  // processor, instruction set, threads
+  // Bytes that can still be allocated.
+  virtual int64_t AvailableMemory() const = 0;
+  // Bytes of a device's memory in use, which a limit on its use includes; cpu: 0.
+  virtual int64_t OccupiedMemory() const = 0;
+  // Bytes that AvailableMemory leaves for what a device's driver may take yet; cpu: 0.
+  virtual int64_t ReservedMemory() const = 0;
+  // Scratch memory that ops on such shapes take, for UseScratch.
+  virtual size_t ScratchBytes(const ScratchShape& shape) const = 0;
+  // Of AttentionBackward.
+  virtual size_t AttentionBackwardScratch(const AttentionShape& shape) const = 0;
+  // Of PrepareInput; 0 where nothing is gained by it.
+  virtual size_t PreparedInputBytes(int64_t rows, int64_t cols, int32_t critical_count) const = 0;
+  // What activations are stored as under integer arithmetic.
+  virtual DType ActivationType() const = 0;
+  // Micro-batches are padded to a multiple of this many tokens.
+  virtual int64_t TokenMultiple() const = 0;
+};
+
+class Engine : public EngineProfile {
+ public:
   // --- memory -----------------------------------------------------------------------------------
   // 64-byte aligned, zeroed; nullptr when there is none left. Blocking.
   virtual void* Allocate(size_t bytes) = 0;
@@ -254,23 +278,12 @@ class Engine {
   virtual void CopyToEngine(void* destination, const void* host, size_t bytes) = 0;
   virtual void CopyToHost(void* host, const void* source, size_t bytes) = 0;
   virtual void Fill(void* destination, int value, size_t bytes) = 0;
-  // Bytes that can still be allocated.
-  virtual int64_t AvailableMemory() const = 0;
-  // Bytes of a device's memory in use, which a limit on its use includes; cpu: 0.
-  virtual int64_t OccupiedMemory() const = 0;
-  // Scratch memory that ops on such shapes take. What UseScratch gives serves as that from then on
-  // (nullptr: nothing does); where it is too small, an engine allocates its own.
-  virtual size_t ScratchBytes(const ScratchShape& shape) const = 0;
+  // Serves as scratch memory of ops from now on (nullptr: nothing does); where it is smaller than
+  // ScratchBytes, an engine allocates its own.
   virtual void UseScratch(void* memory, size_t bytes) = 0;
-  // What activations are stored as under integer arithmetic.
-  virtual DType ActivationType() const = 0;
-  // Micro-batches are padded to a multiple of this many tokens.
-  virtual int64_t TokenMultiple() const = 0;
   // Waits for everything enqueued. Returns nullptr, or a message that stays until the engine goes:
   // the first error since the engine was made.
   virtual const char* Synchronize() = 0;
-  virtual const char* Name() const = 0;         // "cpu", "cuda"
-  virtual const char* Description() const = 0;  // processor, instruction set, threads
   virtual DeviceReport Report() const = 0;
 
   // --- copies beside the operations -------------------------------------------------------------
@@ -346,8 +359,7 @@ class Engine {
   virtual void MatmulWeightGradient(const Operand& dy_t, const Operand& x, const Matrix& dw,
                                     bool accumulate) = 0;
   // x, kI8, in the form that the engine multiplies, for several weight gradients of one input: the
-  // same bits as without. `memory` has PreparedInputBytes, which are 0 where nothing is gained.
-  virtual size_t PreparedInputBytes(int64_t rows, int64_t cols, int32_t critical_count) const = 0;
+  // same bits as without. `memory` has PreparedInputBytes.
   virtual void PrepareInput(const Operand& x, void* memory) = 0;
 
   // --- layers -----------------------------------------------------------------------------------
@@ -396,7 +408,6 @@ class Engine {
                                  const Matrix& out, const float* log_sum_exp, const Matrix& dout,
                                  const Matrix& dq, const Matrix& dk, const Matrix& dv,
                                  void* scratch) = 0;
-  virtual size_t AttentionBackwardScratch(const AttentionShape& shape) const = 0;
   // T new tokens at positions past .. past + T - 1 of one sequence, over a cache. shape.tokens = T;
   // token t sees positions first_seen[t] .. past + t (nullptr: from 0);
   // q, out [T, heads*dim]; k_cache, v_cache [>= past + T, kv_heads*dim], the new rows already in.

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <functional>
-#include <nlohmann/json.hpp>
 
 #include "base/system.h"
+#include "runtime/plan_remedies.h"
 
 namespace qft {
 namespace {
@@ -136,16 +136,11 @@ void AllocateStack(const Plan& plan, GradientStack& stack, Arena& arena) {
   stack.Allocate(plan.fused ? waiting : total, tensors.table.size(), arena);
 }
 
-void CountBytes(Plan& plan, const Engine& engine) {
+void CountBytes(Plan& plan, const EngineProfile& engine) {
   Arena arena(nullptr);
   AllocateSession(plan, engine, arena);
   for (int i = 0; i < kPurposes; ++i) plan.bytes[i] = arena.bytes(static_cast<Purpose>(i));
   plan.total_bytes = arena.total_bytes();
-}
-
-std::string Gigabytes(int64_t bytes) {
-  const int64_t megabytes = bytes / 1000000;
-  return absl::StrCat(static_cast<double>(megabytes) / 1000.0, " GB");
 }
 
 // What a checkpoint holds stands in these.
@@ -169,7 +164,7 @@ Status CheckHostMemory(const Plan& plan) {
 // Gives up activations of as few blocks as fit, in the order of what a byte costs to make again:
 // first the inputs of matmuls, which norms make, then gate and up, two matmuls, then the logits,
 // then the others.
-void KeepWhatFits(Plan& plan, const Engine& engine, int64_t limit) {
+void KeepWhatFits(Plan& plan, const EngineProfile& engine) {
   const int64_t blocks = plan.model->config().layers;
   for (int64_t given_up = 1; given_up <= 3 * blocks; ++given_up) {
     if (given_up > 2 * blocks) plan.keeps_exps = false;
@@ -177,7 +172,7 @@ void KeepWhatFits(Plan& plan, const Engine& engine, int64_t limit) {
     plan.regated = std::max<int64_t>(std::min(given_up - blocks, 3 * blocks - given_up), 0);
     plan.renewed = std::max<int64_t>(std::min(given_up, 2 * blocks - given_up), 0);
     CountBytes(plan, engine);
-    if (plan.total_bytes <= limit) return;
+    if (plan.fits()) return;
   }
 }
 
@@ -246,8 +241,13 @@ ScheduleShape Plan::schedule_shape(int64_t micro_batch_count) const {
   return shape;
 }
 
-StatusOr<Plan> MakePlan(std::shared_ptr<const Model> model, const SessionConfig& config,
-                        const Engine& engine) {
+std::string Gigabytes(int64_t bytes) {
+  const int64_t megabytes = bytes / 1000000;
+  return absl::StrCat(static_cast<double>(megabytes) / 1000.0, " GB");
+}
+
+StatusOr<Plan> DecidePlan(std::shared_ptr<const Model> model, const SessionConfig& config,
+                          const EngineProfile& engine) {
   Plan plan;
   plan.model = std::move(model);
   QFT_RETURN_IF_ERROR(CheckHeadDim(plan.model->config()));
@@ -286,36 +286,45 @@ StatusOr<Plan> MakePlan(std::shared_ptr<const Model> model, const SessionConfig&
   }
   CountBytes(plan, engine);
   if (plan.train && config.snapshot == SnapshotPlace::kHost) plan.snapshot_bytes = StateBytes(plan);
-  QFT_RETURN_IF_ERROR(CheckHostMemory(plan));
-  int64_t limit = config.memory_limit > 0
-                      ? std::max<int64_t>(config.memory_limit - engine.OccupiedMemory(), 1)
-                      : engine.AvailableMemory();
+  plan.occupied_bytes = engine.OccupiedMemory();
+  plan.reserved_bytes = engine.ReservedMemory();
+  const int64_t beside = plan.occupied_bytes + plan.reserved_bytes;
+  plan.limit_bytes = config.memory_limit > 0 ? std::max<int64_t>(config.memory_limit - beside, 1)
+                                             : engine.AvailableMemory();
   // The cpu engine's memory is the host's too.
-  if (limit > 0 && config.engine == EngineChoice::kCpu) {
-    limit = std::max<int64_t>(limit - plan.snapshot_bytes, 1);
+  if (plan.limit_bytes > 0 && config.engine == EngineChoice::kCpu) {
+    plan.limit_bytes = std::max<int64_t>(plan.limit_bytes - plan.snapshot_bytes, 1);
   }
-  const auto too_large = [&] { return limit > 0 && plan.total_bytes > limit; };
-  if (too_large() && config.gradients == GradientMode::kAuto && plan.train &&
+  plan.all_kept_bytes = plan.stack_bytes = plan.total_bytes;
+  if (!plan.fits() && config.gradients == GradientMode::kAuto && plan.train &&
       (plan.vertical || plan.micro_batches == 1)) {
     plan.fused = true;
     CountBytes(plan, engine);
+    plan.all_kept_bytes = plan.total_bytes;
   }
-  if (too_large() && config.recompute == Recompute::kAuto && plan.train) {
-    KeepWhatFits(plan, engine, limit);
-  }
-  if (too_large()) {
-    const int64_t occupied = config.memory_limit > 0 ? engine.OccupiedMemory() : 0;
-    const std::string beside =
-        occupied > 0 ? absl::StrCat(" beside ", Gigabytes(occupied), " in use already") : "";
-    return MakeError(ErrorCode::kOutOfMemory,
-                     absl::StrCat("the session needs ", Gigabytes(plan.total_bytes),
-                                  ", the limit is ", Gigabytes(limit), beside,
-                                  "; fewer micro_batch_tokens or micro_batches need less"));
+  if (!plan.fits() && config.recompute == Recompute::kAuto && plan.train) {
+    KeepWhatFits(plan, engine);
   }
   return plan;
 }
 
-int64_t PaddedTokens(int64_t tokens, const Engine& engine) {
+StatusOr<Plan> MakePlan(std::shared_ptr<const Model> model, const SessionConfig& config,
+                        const EngineProfile& engine) {
+  QFT_ASSIGN_OR_RETURN(Plan plan, DecidePlan(std::move(model), config, engine));
+  QFT_RETURN_IF_ERROR(CheckHostMemory(plan));
+  if (plan.fits()) return plan;
+  const int64_t taken = plan.occupied_bytes + plan.reserved_bytes;
+  const std::string beside =
+      config.memory_limit > 0 && taken > 0
+          ? absl::StrCat(" beside ", Gigabytes(taken), " of the device's own")
+          : "";
+  return MakeError(ErrorCode::kOutOfMemory,
+                   absl::StrCat("the session needs ", Gigabytes(plan.total_bytes),
+                                ", the limit is ", Gigabytes(plan.limit_bytes), beside, "; ",
+                                RemediesToText(FindRemedies(plan.model, config, engine))));
+}
+
+int64_t PaddedTokens(int64_t tokens, const EngineProfile& engine) {
   const int64_t multiple = engine.TokenMultiple();
   return (tokens + multiple - 1) / multiple * multiple;
 }
@@ -333,7 +342,7 @@ std::vector<int64_t> SiteWidths(const Plan& plan) {
   return widths;
 }
 
-SessionBuffers AllocateSession(const Plan& plan, const Engine& engine, Arena& arena) {
+SessionBuffers AllocateSession(const Plan& plan, const EngineProfile& engine, Arena& arena) {
   const Model& model = *plan.model;
   const int64_t blocks = static_cast<int64_t>(model.tensors().blocks.size());
   SessionBuffers buffers;
@@ -372,8 +381,8 @@ SessionBuffers AllocateSession(const Plan& plan, const Engine& engine, Arena& ar
   return buffers;
 }
 
-std::string PlanToJson(const Plan& plan, const Engine& engine) {
-  nlohmann::json json;
+nlohmann::ordered_json PlanToJson(const Plan& plan, const EngineProfile& engine) {
+  nlohmann::ordered_json json;
   json["engine"] = engine.Name();
   json["engine_description"] = engine.Description();
   json["states"] = plan.int8_states ? "int8" : "fp32";
@@ -394,7 +403,9 @@ std::string PlanToJson(const Plan& plan, const Engine& engine) {
   }
   json["bytes"]["total"] = plan.total_bytes;
   json["host_bytes"]["snapshot"] = plan.snapshot_bytes;
-  return json.dump();
+  json["occupied_bytes"] = plan.occupied_bytes;
+  json["reserved_bytes"] = plan.reserved_bytes;
+  return json;
 }
 
 }  // namespace qft

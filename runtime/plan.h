@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,15 @@ struct Plan {
   int64_t bytes[kPurposes] = {};
   int64_t total_bytes = 0;
   int64_t snapshot_bytes = 0;  // of host memory beside these; the states' own sum
+  int64_t limit_bytes = 0;     // for total_bytes; 0: there is none
+  // Of the device beside total_bytes: context and libraries, and what others hold.
+  int64_t occupied_bytes = 0;
+  int64_t reserved_bytes = 0;  // and what stays free for the driver
+  // What total_bytes would be if nothing were made again, and with a gradient stack besides.
+  int64_t all_kept_bytes = 0;
+  int64_t stack_bytes = 0;
+
+  bool fits() const { return limit_bytes == 0 || total_bytes <= limit_bytes; }
 
   bool trains(int tensor) const { return train && training[tensor].trainable; }
   Kept kept(int64_t block) const;
@@ -62,19 +72,25 @@ struct SessionBuffers {
   size_t engine_scratch_bytes = 0;
 };
 
-// Decides what the configuration leaves open (gradients = auto, recompute = auto) and adds up.
-// engine: asked for its scratch sizes only. Errors: NOT_FOUND, UNSUPPORTED, OUT_OF_MEMORY.
+// Decides what the configuration leaves open (gradients = auto, recompute = auto) and adds up,
+// whether it fits or not. Errors: NOT_FOUND, UNSUPPORTED, OUT_OF_RANGE.
+StatusOr<Plan> DecidePlan(std::shared_ptr<const Model> model, const SessionConfig& config,
+                          const EngineProfile& engine);
+// A plan that fits here. Errors: as DecidePlan; OUT_OF_MEMORY, with what would fit.
 StatusOr<Plan> MakePlan(std::shared_ptr<const Model> model, const SessionConfig& config,
-                        const Engine& engine);
+                        const EngineProfile& engine);
 
 // `tokens` as micro-batches hold them.
-int64_t PaddedTokens(int64_t tokens, const Engine& engine);
+int64_t PaddedTokens(int64_t tokens, const EngineProfile& engine);
 
 // Columns of the operand at each site: 4 a block and the head's.
 std::vector<int64_t> SiteWidths(const Plan& plan);
 
-SessionBuffers AllocateSession(const Plan& plan, const Engine& engine, Arena& arena);
+SessionBuffers AllocateSession(const Plan& plan, const EngineProfile& engine, Arena& arena);
 
-std::string PlanToJson(const Plan& plan, const Engine& engine);
+// "12.345 GB", in powers of ten.
+std::string Gigabytes(int64_t bytes);
+
+nlohmann::ordered_json PlanToJson(const Plan& plan, const EngineProfile& engine);
 
 }  // namespace qft

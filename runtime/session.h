@@ -88,7 +88,7 @@ class Session {
   Engine& engine() { return *engine_; }
   int64_t step() const { return static_cast<int64_t>(step_); }
   bool step_open() const { return step_open_; }
-  std::string PlanJson() const { return PlanToJson(plan_, *engine_); }
+  std::string PlanJson() const { return PlanToJson(plan_, *engine_).dump(); }
   Llama llama();
 
   // For tensor access, checkpoints and the decoder.

@@ -5,9 +5,8 @@
 
 #include "bindings/cli/bench_save.h"
 #include "bindings/cli/command.h"
-#include "bindings/cli/files.h"
-#include "bindings/cli/model_path.h"
 #include "bindings/cli/report.h"
+#include "bindings/cli/shape_options.h"
 #include "bindings/cli/source.h"
 #include "bindings/cli/text.h"
 
@@ -28,78 +27,6 @@ constexpr char kExample[] =
     "--save: `save` in the JSON holds step_ratio, the mean time of steps during a save (with the "
     "call\n"
     "that begins it) over that of quiet ones between saves, and the bytes of a checkpoint.";
-
-constexpr size_t kMaxConfigBytes = 1 << 20;
-
-struct NamedShape {
-  const char* name;
-  const char* config;  // Hugging Face config.json
-};
-
-constexpr NamedShape kShapes[] = {
-    {"llama-2-7b",
-     R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 32000,
-         "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
-         "num_attention_heads": 32, "num_key_value_heads": 32, "max_position_embeddings": 4096,
-         "rms_norm_eps": 1e-5})"},
-    {"llama-2-13b",
-     R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 32000,
-         "hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40,
-         "num_attention_heads": 40, "num_key_value_heads": 40, "max_position_embeddings": 4096,
-         "rms_norm_eps": 1e-5})"},
-    {"llama-3.1-8b",
-     R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 128256,
-         "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
-         "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 131072,
-         "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "rope_scaling": {"rope_type": "llama3",
-         "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-         "original_max_position_embeddings": 8192}})"},
-    {"llama-3.2-1b",
-     R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 128256,
-         "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "head_dim": 64,
-         "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 131072,
-         "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "tie_word_embeddings": true})"},
-    {"mistral-7b",
-     R"({"architectures": ["MistralForCausalLM"], "model_type": "mistral", "vocab_size": 32768,
-         "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
-         "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 32768,
-         "rms_norm_eps": 1e-5, "rope_theta": 1000000.0, "sliding_window": null})"},
-    {"qwen2.5-7b",
-     R"({"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "vocab_size": 152064,
-         "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28,
-         "num_attention_heads": 28, "num_key_value_heads": 4, "max_position_embeddings": 131072,
-         "rms_norm_eps": 1e-6, "rope_theta": 1000000.0})"},
-    {"qwen3-8b",
-     R"({"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "vocab_size": 151936,
-         "hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36,
-         "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
-         "max_position_embeddings": 40960, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0})"},
-    {"smollm2-135m",
-     R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 49152,
-         "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
-         "num_attention_heads": 9, "num_key_value_heads": 3, "max_position_embeddings": 8192,
-         "rms_norm_eps": 1e-5, "rope_theta": 100000.0, "tie_word_embeddings": true})"},
-};
-
-std::string Names() {
-  std::string names;
-  for (const NamedShape& shape : kShapes)
-    names += (names.empty() ? "" : ", ") + std::string(shape.name);
-  return names;
-}
-
-// The config.json of a name, a folder or a file.
-std::string ReadConfig(const std::string& model) {
-  for (const NamedShape& shape : kShapes) {
-    if (model == shape.name) return shape.config;
-  }
-  std::filesystem::path path = FindModel(model);
-  if (std::filesystem::is_directory(path)) path /= "config.json";
-  if (!std::filesystem::exists(path)) {
-    throw Usage("--model " + model + ": neither a folder with config.json nor one of " + Names());
-  }
-  return ReadText(path.string(), kMaxConfigBytes);
-}
 
 json ConfigOf(const Model& model) {
   return json::parse(CopyText(qft_model_config_json, model.get()));
@@ -125,22 +52,9 @@ class Bench : public Command {
   explicit Bench(CLI::App& program)
       : Command(program, "bench", "Measure training speed and memory with random weights"),
         table_(app_) {
-    table_.Add("Input", "model", model_, "Folder with a config.json, or one of " + Names())
-        ->required();
-    const auto positive = [&](const char* name, int64_t& value, const char* help) {
-      table_.Add("Batches", name, value, help)->check(CLI::PositiveNumber);
-    };
-    positive("batch", batch_, "Sequences in a micro-batch");
-    positive("seq", sequence_, "Tokens in a sequence");
-    positive("micro-batches", micro_batches_, "Micro-batches in a step");
-    positive("steps", steps_, "Steps to time, after one that is not");
-    table_.Add("Session", "gradients", gradients_, "auto, stack or fused")
-        ->check(CLI::IsMember({"auto", "stack", "fused"}));
-    table_
-        .Add("Session", "device-memory-limit", limit_,
-             "Most memory in use, as in 30G (the session's memory_limit)")
-        ->transform(CLI::AsSizeValue(true));
-    table_.AddList("Session", "set", set_, "KEY=VALUE of the session");
+    shape_.AddOptions(table_);
+    table_.Add("Batches", "steps", steps_, "Steps to time, after one that is not")
+        ->check(CLI::PositiveNumber);
     table_.Add("Saving", "save", save_folder_,
                "Then time steps while checkpoints are written to this folder, the last of which "
                "stays there; with --set snapshot=host beside training");
@@ -149,10 +63,8 @@ class Bench : public Command {
   }
 
   int Run() override {
-    const std::string config = ReadConfig(model_);
-    const Model model =
-        Make<Model>(qft_model_create_random, config.data(), config.size(), uint64_t{0});
-    const Session session = OpenSession(model, MakeSettings());
+    const Model model = RandomModel(shape_.model());
+    const Session session = OpenSession(model, shape_.MakeSettings());
     const json plan = json::parse(CopyText(qft_session_plan_json, session.get()));
     MakeBatches(ConfigOf(model).at("vocab_size").get<int32_t>());
     Measure(session);
@@ -166,23 +78,13 @@ class Bench : public Command {
   }
 
  private:
-  Settings MakeSettings() const {
-    Settings settings;
-    settings.micro_batch_tokens = batch_ * sequence_;
-    settings.micro_batches = micro_batches_;
-    settings.set = set_;
-    settings.set.push_back("gradients=" + gradients_);
-    if (limit_ > 0) settings.set.push_back("memory_limit=" + std::to_string(limit_));
-    return settings;
-  }
-
   void MakeBatches(int32_t vocabulary) {
-    const size_t tokens = static_cast<size_t>(batch_ * sequence_);
+    const size_t tokens = static_cast<size_t>(shape_.micro_batch_tokens());
     std::minstd_rand random(1);
-    ids_.resize(static_cast<size_t>(micro_batches_));
+    ids_.resize(static_cast<size_t>(shape_.micro_batches()));
     documents_.resize(tokens);
     for (size_t t = 0; t < tokens; ++t)
-      documents_[t] = static_cast<int32_t>(t) / static_cast<int32_t>(sequence_);
+      documents_[t] = static_cast<int32_t>(t) / static_cast<int32_t>(shape_.sequence());
     for (std::vector<int32_t>& part : ids_) {
       for (size_t t = 0; t < tokens; ++t) {
         part.push_back(static_cast<int32_t>(random() % static_cast<uint32_t>(vocabulary)));
@@ -200,7 +102,8 @@ class Bench : public Command {
     qft_step_options options = Sized<qft_step_options>();
     options.learning_rate = 1e-5;
     qft_step_result result = Sized<qft_step_result>();
-    Call(qft_session_step, session.get(), &options, batches_.data(), micro_batches_, &result);
+    Call(qft_session_step, session.get(), &options, batches_.data(), shape_.micro_batches(),
+         &result);
     device_ = Sized<qft_device_report>();
     Call(qft_session_get_device, session.get(), &device_);
     peak_bytes_ = std::max(peak_bytes_, device_.used_bytes);
@@ -215,18 +118,18 @@ class Bench : public Command {
 
   json Result(const Session& session, const Model& model, const json& plan) const {
     const double median = seconds_[seconds_.size() / 2];
-    const double tokens = static_cast<double>(batch_ * sequence_ * micro_batches_);
+    const double tokens = static_cast<double>(shape_.micro_batch_tokens() * shape_.micro_batches());
     const double rate = tokens / median;
     const auto parameters = static_cast<double>(MatmulParameters(model));
     json share = nullptr;
     if (device_.integer_operations_per_second > 0) {
       share = 6.0 * parameters * rate / device_.integer_operations_per_second;
     }
-    return {{"model", model_},
+    return {{"model", shape_.model()},
             {"device", Engine(session)},
-            {"batch", batch_},
-            {"seq", sequence_},
-            {"micro_batches", micro_batches_},
+            {"batch", shape_.batch()},
+            {"seq", shape_.sequence()},
+            {"micro_batches", shape_.micro_batches()},
             {"gradients", plan.at("gradients")},
             {"recomputed_blocks", plan.at("recomputed_blocks")},
             {"regated_blocks", plan.at("regated_blocks")},
@@ -238,6 +141,8 @@ class Bench : public Command {
             {"tokens_per_second", rate},
             {"peak_device_bytes", peak_bytes_},
             {"planned_bytes", plan.at("bytes")},
+            {"planned_device_bytes", plan.at("bytes").at("total").get<int64_t>() +
+                                         plan.at("occupied_bytes").get<int64_t>()},
             {"snapshot_bytes", plan.at("host_bytes").at("snapshot")},
             {"matmul_parameters", parameters},
             {"integer_peak", device_.integer_operations_per_second},
@@ -260,8 +165,9 @@ class Bench : public Command {
           100 * result.at("share_of_limit").get<double>(),
           result.at("matmul_parameters").get<double>(), result.at("integer_peak").get<double>());
     }
-    printf("peak memory     %s in use on the device\n",
-           Bytes(static_cast<double>(peak_bytes_)).c_str());
+    printf("peak memory     %s in use on the device, %s planned\n",
+           Bytes(static_cast<double>(peak_bytes_)).c_str(),
+           Bytes(result.at("planned_device_bytes").get<double>()).c_str());
     for (const auto& [purpose, bytes] : result.at("planned_bytes").items()) {
       printf("  %-13s %s planned\n", purpose.c_str(), Bytes(bytes.get<double>()).c_str());
     }
@@ -269,14 +175,8 @@ class Bench : public Command {
   }
 
   OptionTable table_;
-  std::string model_;
-  int64_t batch_ = 1;
-  int64_t sequence_ = 2048;
-  int64_t micro_batches_ = 1;
+  ShapeOptions shape_;
   int64_t steps_ = 5;
-  std::string gradients_ = "auto";
-  uint64_t limit_ = 0;
-  std::vector<std::string> set_;
   std::string save_folder_;
   bool json_ = false;
   std::vector<std::vector<int32_t>> ids_;

@@ -23,6 +23,7 @@ class Command {
 };
 
 std::unique_ptr<Command> MakeBench(CLI::App& program);
+std::unique_ptr<Command> MakePlan(CLI::App& program);
 std::unique_ptr<Command> MakeDoctor(CLI::App& program);
 std::unique_ptr<Command> MakeCreate(CLI::App& program);
 std::unique_ptr<Command> MakeFinetune(CLI::App& program);

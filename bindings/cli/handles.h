@@ -24,6 +24,7 @@ using Config = Handle<qft_config, qft_config_destroy>;
 using Model = Handle<qft_model, qft_model_destroy>;
 using Session = Handle<qft_session, qft_session_destroy>;
 using Event = Handle<qft_event, qft_event_destroy>;
+using Plan = Handle<qft_plan, qft_plan_destroy>;
 using Checkpoint = Handle<qft_checkpoint, qft_checkpoint_destroy>;
 using Tokenizer = Handle<qft_tokenizer, qft_tokenizer_destroy>;
 using Dataset = Handle<qft_dataset, qft_dataset_destroy>;

@@ -38,8 +38,9 @@ int Run(const std::vector<std::string>& arguments) {
   program.formatter(std::make_shared<HelpFormatter>());
   program.footer("`qft COMMAND --help` tells what a command takes.");
   std::vector<std::unique_ptr<Command>> commands;
-  for (const auto& make : {MakeFinetune, MakeData, MakeEval, MakeGenerate, MakeChat, MakeExport,
-                           MakeInspect, MakeCheckpoint, MakeCreate, MakeBench, MakeDoctor}) {
+  for (const auto& make :
+       {MakeFinetune, MakeData, MakeEval, MakeGenerate, MakeChat, MakeExport, MakeInspect,
+        MakeCheckpoint, MakeCreate, MakePlan, MakeBench, MakeDoctor}) {
     commands.push_back(make(program));
   }
   try {

@@ -128,6 +128,9 @@ int64_t CpuEngine::AvailableMemory() const {
 int64_t CpuEngine::OccupiedMemory() const {
   return 0;
 }
+int64_t CpuEngine::ReservedMemory() const {
+  return 0;
+}
 // Workers have scratch of their own, a few megabytes.
 size_t CpuEngine::ScratchBytes(const ScratchShape& /*shape*/) const {
   return 0;

@@ -31,6 +31,7 @@ class CpuEngine final : public Engine {
   void Fill(void* destination, int value, size_t bytes) override;
   int64_t AvailableMemory() const override;
   int64_t OccupiedMemory() const override;
+  int64_t ReservedMemory() const override;
   size_t ScratchBytes(const ScratchShape& shape) const override;
   void UseScratch(void* memory, size_t bytes) override;
   DType ActivationType() const override;

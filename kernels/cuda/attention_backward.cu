@@ -2,6 +2,7 @@
 #include "kernels/cuda/attention_backward_simt.cuh"
 #include "kernels/cuda/attention_wgmma.h"
 #include "kernels/cuda/engine.h"
+#include "kernels/cuda/sizes.h"
 
 namespace qft::cuda {
 namespace {
@@ -87,7 +88,7 @@ cudaError_t LaunchGradients(const AttentionArguments& a, bool tensor_cores, int 
 }  // namespace
 
 size_t CudaEngine::AttentionBackwardScratch(const AttentionShape& shape) const {
-  return static_cast<size_t>(shape.heads) * static_cast<size_t>(shape.tokens) * sizeof(float);
+  return cuda::AttentionBackwardScratch(shape);
 }
 
 void CudaEngine::AttentionBackward(const AttentionShape& shape, const int32_t* document_start,

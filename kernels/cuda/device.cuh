@@ -18,9 +18,6 @@ using BFloat16 = __nv_bfloat16;
 inline constexpr int kRowThreads = 256;
 inline constexpr int kVector = 8;
 inline constexpr unsigned kFullWarp = 0xffffffffu;
-// Dynamic shared memory that a kernel asks for at most: with 3 KB of its own every device has it
-// (99 KB on sm_86).
-inline constexpr size_t kMostShared = 96 * 1024;
 // 1.5 * 2^23: in a number beside it the low bits are the nearest integer, sign and all; conversions
 // are slow.
 inline constexpr float kIntegerFloat = 12582912.0f;

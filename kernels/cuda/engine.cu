@@ -4,14 +4,9 @@
 #include <cstdio>
 
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/sizes.h"
 
 namespace qft::cuda {
-namespace {
-
-// What the driver takes yet, for code that it loads when it is first launched and for stacks.
-constexpr int64_t kDriverBytes = int64_t{320} << 20;
-
-}  // namespace
 
 CudaEngine::CudaEngine(int device) : device_(device) {
   cudaDeviceProp properties;
@@ -93,25 +88,15 @@ int64_t CudaEngine::AvailableMemory() const {
 }
 
 int64_t CudaEngine::OccupiedMemory() const {
-  return Report().used_bytes + kDriverBytes;
+  return Report().used_bytes;
 }
 
-// The largest of what single ops take: transposed codes with the factors of critical features
-// beside them (matmul.cu), the weight gradient of a norm by blocks of 32 tokens, values on their
-// way from the host (encode_weight.cu), rows too wide for shared memory (lion_kernels.cuh); in
-// floating arithmetic decoded weights.
+int64_t CudaEngine::ReservedMemory() const {
+  return kDriverBytes;
+}
+
 size_t CudaEngine::ScratchBytes(const ScratchShape& shape) const {
-  constexpr int64_t kAlignment = 256;
-  constexpr int64_t kFactorBytes = 64 * 2 * 2;  // features, bf16 terms
-  if (!shape.integer) return static_cast<size_t>(shape.largest_weight) * sizeof(float);
-  const int64_t codes = std::max(shape.largest_weight, shape.tokens * shape.widest);
-  const int64_t factors = kFactorBytes * (std::max(shape.tokens, shape.widest) + kAlignment);
-  const int64_t partials = (shape.tokens / 32 + 1) * shape.widest * 4;
-  const int64_t staging = 4 * ((int64_t{1} << 22) + shape.widest);
-  // New steps and codes of a row, with room for flags and sums of all rows.
-  const bool in_shared = 5 * shape.widest <= static_cast<int64_t>(kMostShared);
-  const int64_t wide = in_shared ? 0 : int64_t{32} * multiprocessors_ * shape.widest;
-  return static_cast<size_t>(std::max({codes + kAlignment + factors, partials, staging, wide}));
+  return cuda::ScratchBytes(shape, multiprocessors_);
 }
 
 void CudaEngine::UseScratch(void* memory, size_t bytes) {
@@ -123,12 +108,11 @@ void CudaEngine::UseScratch(void* memory, size_t bytes) {
 }
 
 DType CudaEngine::ActivationType() const {
-  return DType::kBF16;
+  return kActivationType;
 }
 
-// Rows of codes that run along the tokens must start at multiples of 16 bytes for the fast matmuls.
 int64_t CudaEngine::TokenMultiple() const {
-  return 16;
+  return kTokenMultiple;
 }
 
 const char* CudaEngine::Synchronize() {

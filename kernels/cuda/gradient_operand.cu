@@ -9,8 +9,7 @@ constexpr int kThreads = 256;
 constexpr int kBlocks = 4;  // a multiprocessor at least, to have enough copies under way
 constexpr int kWarps = kThreads / 32;
 constexpr int kTile = 128;
-constexpr int kStride = kTile + 4;       // bytes; spreads a column's words over the banks
-constexpr int64_t kPartAlignment = 256;  // of what lies in scratch
+constexpr int kStride = kTile + 4;  // bytes; spreads a column's words over the banks
 
 constexpr int kBatch = 8;  // factors of a thread on their way at once
 
@@ -126,32 +125,25 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
   TransposeTile(operand, tile / columns * kTile, tile % columns * kTile, out.transposed);
 }
 
-int64_t TransposedBytes(const GradientOperand& operand) {
-  return RoundUp(operand.length * operand.cols, kPartAlignment);
-}
-
-Factors FactorsOf(const GradientOperand& operand, int8_t* memory) {
-  Factors factors;
-  factors.features = static_cast<int>(RoundUp(operand.critical.count, kFactorFeatures));
-  factors.stride = RoundUp(operand.length, kFactorChunk);
-  factors.codes = memory;
-  factors.scales =
-      reinterpret_cast<float*>(memory + factors.features * kFactorTerms * factors.stride);
-  return factors;
+PreparedLayout LayoutOf(const GradientOperand& operand) {
+  return LayoutOfPrepared(operand.length, operand.cols, operand.critical.count);
 }
 
 }  // namespace
 
 size_t PreparedBytes(const GradientOperand& operand) {
-  const Factors factors = FactorsOf(operand, nullptr);
-  const int64_t factor_bytes =
-      factors.features * (kFactorTerms * factors.stride + static_cast<int64_t>(sizeof(float)));
-  return static_cast<size_t>(TransposedBytes(operand) + factor_bytes);
+  return LayoutOf(operand).Bytes();
 }
 
 PreparedOperand PreparedAt(const GradientOperand& operand, void* memory) {
-  auto* bytes = static_cast<int8_t*>(memory);
-  return {bytes, FactorsOf(operand, bytes + TransposedBytes(operand))};
+  const PreparedLayout layout = LayoutOf(operand);
+  PreparedOperand prepared;
+  prepared.transposed = static_cast<int8_t*>(memory);
+  prepared.factors.codes = prepared.transposed + layout.transposed_bytes;
+  prepared.factors.scales = reinterpret_cast<float*>(prepared.factors.codes + layout.CodeBytes());
+  prepared.factors.stride = layout.stride;
+  prepared.factors.features = layout.features;
+  return prepared;
 }
 
 void LaunchPrepare(const GradientOperand& operand, void* memory, cudaStream_t stream) {

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cuda/sizes.h"
 #include "kernels/ops.h"
 
 namespace qft::cuda {
@@ -22,10 +23,7 @@ struct GradientOperand {
   const float* divisors;
 };
 
-inline constexpr int kFactorTerms = 3;             // codes of a factor
 inline constexpr float kFactorTermSteps = 254.0f;  // steps of a term in one of the term before
-inline constexpr int kFactorFeatures = 16;         // features come in as many
-inline constexpr int kFactorChunk = 64;            // stride is a multiple
 
 // factor(f, i) = fl(critical[i, f] * fl(1 / divisors[i])), 0 where the divisor is, as codes:
 // scales[f] * (t0 + (t1 + t2 / kFactorTermSteps) / kFactorTermSteps), to 23 bits of the feature's

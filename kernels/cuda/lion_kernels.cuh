@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/cuda/lion_steady.cuh"
+#include "kernels/cuda/sizes.h"
 
 namespace qft::cuda {
 

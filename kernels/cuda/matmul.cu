@@ -90,7 +90,7 @@ void CudaEngine::MatmulInputGradient(const Operand& dy, const Weight& w, const M
 }
 
 size_t CudaEngine::PreparedInputBytes(int64_t rows, int64_t cols, int32_t critical_count) const {
-  return PreparedBytes({nullptr, rows, cols, {nullptr, nullptr, critical_count}, nullptr});
+  return LayoutOfPrepared(rows, cols, critical_count).Bytes();
 }
 
 void CudaEngine::PrepareInput(const Operand& x, void* memory) {

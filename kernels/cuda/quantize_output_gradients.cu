@@ -1,5 +1,6 @@
 #include "kernels/cuda/engine.h"
 #include "kernels/cuda/quantize_gradient.cuh"
+#include "kernels/cuda/sizes.h"
 
 namespace qft::cuda {
 namespace {

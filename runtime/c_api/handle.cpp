@@ -27,6 +27,8 @@ const char* HandleKindName(HandleKind kind) {
       return "event";
     case HandleKind::kCheckpointReport:
       return "checkpoint report";
+    case HandleKind::kPlan:
+      return "plan";
     case HandleKind::kTokenizer:
       return "tokenizer";
     case HandleKind::kDataset:

@@ -39,6 +39,7 @@ enum class HandleKind : uint8_t {
   kCheckpoint = 0x07,
   kEvent = 0x08,
   kCheckpointReport = 0x09,
+  kPlan = 0x0a,
   kTokenizer = 0x11,
   kDataset = 0x12,
 };
@@ -67,6 +68,8 @@ struct KindOf<qft_event> : std::integral_constant<HandleKind, HandleKind::kEvent
 template <>
 struct KindOf<qft_checkpoint_report>
     : std::integral_constant<HandleKind, HandleKind::kCheckpointReport> {};
+template <>
+struct KindOf<qft_plan> : std::integral_constant<HandleKind, HandleKind::kPlan> {};
 template <>
 struct KindOf<qft_tokenizer> : std::integral_constant<HandleKind, HandleKind::kTokenizer> {};
 template <>

@@ -297,6 +297,47 @@ static void step_ranges(void) {
   tiny_close(&t);
 }
 
+static void plans(void) {
+  tiny t;
+  qft_plan* plan = NULL;
+  qft_config* config = NULL;
+  NEWER(qft_plan_options) options;
+  const char* json = NULL;
+  size_t length = 0;
+  memset(&options, 0, sizeof(options));
+  options.known.struct_size = sizeof(options);
+  options.known.device = "h100-80gb";
+  options.known.device_length = 9;
+  if (!tiny_open(&t, NULL)) return;
+  EXPECT(strstr(qft_plan_describe_devices(), "\"h100-80gb\"") != NULL);
+  EXPECT_OK(qft_config_create(&config, &error));
+  EXPECT_NULL_REFUSED(qft_plan_create(NULL, config, NULL, &plan, &error));
+  EXPECT_NULL_REFUSED(qft_plan_create(t.model, NULL, NULL, &plan, &error));
+  EXPECT_NULL_REFUSED(qft_plan_create(t.model, config, NULL, NULL, &error));
+  EXPECT_NULL_REFUSED(qft_plan_create(t.model, config, &options.known, &plan, &error));
+  EXPECT_OK(qft_config_set_text(config, TEXT("engine"), TEXT("cuda"), &error));
+  options.unknown[0] = 1;
+  EXPECT_CODE(QFT_ERROR_STRUCT_SIZE,
+              qft_plan_create(t.model, config, &options.known, &plan, &error));
+  options.unknown[0] = 0;
+  options.known.device_length = 8;
+  EXPECT_CODE(QFT_ERROR_NOT_FOUND, qft_plan_create(t.model, config, &options.known, &plan, &error));
+  EXPECT(plan == NULL);
+  options.known.device_length = 9;
+  EXPECT_OK(qft_plan_create(t.model, config, &options.known, &plan, &error));
+  EXPECT_NULL_REFUSED(qft_plan_get_json(NULL, &json, &length, &error));
+  EXPECT_NULL_REFUSED(qft_plan_get_json(plan, NULL, &length, &error));
+  EXPECT_NULL_REFUSED(qft_plan_get_json(plan, &json, NULL, &error));
+  EXPECT_OK(qft_plan_get_json(plan, &json, &length, &error));
+  EXPECT(strlen(json) == length && strstr(json, "\"fits\":true") != NULL);
+  qft_plan_destroy(plan);
+  qft_plan_destroy(plan);
+  qft_plan_destroy(NULL);
+  EXPECT_CODE(QFT_ERROR_STALE, qft_plan_get_json(plan, &json, &length, &error));
+  qft_config_destroy(config);
+  tiny_close(&t);
+}
+
 /* The error of a step with this batch, which must leave no step open. */
 #define EXPECT_BATCH(code, change, undo)                                                       \
   do {                                                                                         \
@@ -356,6 +397,7 @@ int main(int argc, char** argv) {
   RUN(session_open);
   RUN(unsupported_engine);
   RUN(session_nulls);
+  RUN(plans);
   RUN(order_of_calls);
   RUN(step_structs);
   RUN(step_ranges);

@@ -338,7 +338,7 @@ TEST_F(CliTest, EveryCommandHelpsWithAnExample) {
   EXPECT_EQ(Qft({"--help"}).exit_code, 0);
   EXPECT_EQ(Qft({"--version"}).out, std::string("qft ") + QFT_VERSION + "\n");
   for (const char* command : {"finetune", "data", "eval", "generate", "chat", "export", "inspect",
-                              "checkpoint", "create", "bench", "doctor"}) {
+                              "checkpoint", "create", "plan", "bench", "doctor"}) {
     const Result result = Qft({command, "--help"});
     EXPECT_EQ(result.exit_code, 0);
     EXPECT_NE(result.out.find(std::string("Example:\n  qft ") + command), std::string::npos);

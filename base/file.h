@@ -1,6 +1,6 @@
 // The file layer. Nothing else in the tree opens a file for writing, so that one fault-injecting
-// implementation of FileSystem reaches every byte that libqft makes durable. What offload/ writes is
-// worth nothing after the process and has a seam of its own (offload/request_queue.h).
+// implementation of FileSystem reaches every byte that libqft makes durable. What offload/ writes
+// is worth nothing after the process and has a seam of its own (offload/request_queue.h).
 #pragma once
 
 #include <cstdint>

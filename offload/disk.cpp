@@ -88,7 +88,8 @@ void Disk::Run() {
     const bool stopping = stopping_;
     Status status = Turn();
     const Status overdue = FindOverdue();
-    if (stopping && !overdue.ok()) unanswered_ = true;
+    const bool silent = age_ - answered_ > Tick(setup_.timeout);
+    if (stopping && silent && !overdue.ok()) unanswered_ = true;
     if (status.ok()) status = overdue;
     if (!status.ok()) observer_.Failed(status);
     pause_ |= !status.ok();  // a queue that is broken answers at once
@@ -168,6 +169,7 @@ bool Disk::TakePiece(Slot& slot) {
 Status Disk::CollectCompletions() {
   QFT_ASSIGN_OR_RETURN(const size_t count,
                        queue_->Collect(absl::MakeSpan(completions_), Tick(setup_.timeout)));
+  if (count > 0) answered_ = age_;
   Status status;
   for (size_t i = 0; i < count; ++i) {
     status.Update(Complete(completions_[i].id, completions_[i].result));

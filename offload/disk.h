@@ -140,6 +140,7 @@ class Disk {
   std::vector<Completion> completions_;
   bool pause_ = false;
   Age age_{0};
+  Age answered_{0};  // when the queue last had a completion
   std::chrono::steady_clock::time_point looked_;
 
   std::thread thread_;

@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <map>
 #include <mutex>
+#include <system_error>
 #include <utility>
 
 #include "offload/disk.h"
@@ -158,8 +159,12 @@ class Store::Impl final : public TransferObserver {
 
 Status Store::Impl::Open(const WrapQueue& wrap) {
   report_.direct = true;
-  for (int i = 0; i < striping_.files; ++i) QFT_RETURN_IF_ERROR(AddDisk(i, wrap));
-  for (const std::unique_ptr<Disk>& disk : disks_) disk->Launch();
+  try {
+    for (int i = 0; i < striping_.files; ++i) QFT_RETURN_IF_ERROR(AddDisk(i, wrap));
+    for (const std::unique_ptr<Disk>& disk : disks_) disk->Launch();
+  } catch (const std::system_error& error) {
+    return ErrnoError(error.code().value(), "start the threads of the offload store");
+  }
   return absl::OkStatus();
 }
 
@@ -168,7 +173,7 @@ Status Store::Impl::AddDisk(int index, const WrapQueue& wrap) {
   const int64_t bytes = striping_.FileBytes(options_.bytes);
   QFT_ASSIGN_OR_RETURN(const auto file, ScratchFile::Create(folder, bytes));
   QFT_ASSIGN_OR_RETURN(QueueChoice choice, MakeQueue(options_.backend, file, options_.depth));
-  if (index == 0) DescribeBackend(choice);
+  if (report_.backend != StoreBackend::kThreads) DescribeBackend(choice);
   DescribeFile(*file);
   if (wrap) choice.queue = wrap(std::move(choice.queue));
   const Disk::Setup setup{striping_,      index,          bytes,

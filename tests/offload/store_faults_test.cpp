@@ -5,6 +5,9 @@
 #include <sanitizer/lsan_interface.h>
 #endif
 
+#include <signal.h>
+#include <sys/wait.h>
+
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -272,6 +275,31 @@ TEST_P(StoreFaultsTest, AFileThatIsCutOffIsCorrupt) {
     ExpectPoisoned(status);
   }
 }
+
+#ifndef __SANITIZE_THREAD__  // which can't follow threads of a process that was forked
+// Ctrl-Z for longer than the timeout, with requests in flight.
+TEST_P(StoreFaultsTest, TimeInWhichTheProcessIsStoppedIsNoFaultOfTheDisk) {
+  store_.reset();  // its threads would be missing in the child
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    Open();
+    faults_.Arm({FaultKind::kSlow, true, 1, true});
+    const auto start = Clock::now();
+    Status status;
+    while (status.ok() && Clock::now() - start < 3 * kTimeout) status = Write();
+    _exit(status.ok() ? 0 : 1);
+  }
+  std::this_thread::sleep_for(kTimeout);
+  ASSERT_EQ(::kill(child, SIGSTOP), 0);
+  std::this_thread::sleep_for(3 * kTimeout);
+  ASSERT_EQ(::kill(child, SIGCONT), 0);
+  int state = 0;
+  ASSERT_EQ(::waitpid(child, &state, 0), child);
+  EXPECT_TRUE(WIFEXITED(state));
+  EXPECT_EQ(WEXITSTATUS(state), 0);
+}
+#endif
 
 TEST_P(StoreFaultsTest, DestroyedWhileTheDiskIsSlow) {
   faults_.Arm({FaultKind::kSlow, true, 1, true});

@@ -142,6 +142,14 @@ TEST_P(StorePlacesTest, TheProcessLimitOnFilesIsAStatusAndNoSignal) {
   EXPECT_NE(status.message().find("ulimit -f"), std::string::npos) << status;
 }
 
+TEST_P(StorePlacesTest, WithoutMoreThreadsIsAStatus) {
+  ASSERT_TRUE(RunRestricted({{SYS_clone3, EAGAIN}, {SYS_clone, EAGAIN}}, [&] {
+    const Status status = Store::Open(Options(2)).status();
+    EXPECT_EQ(CodeOf(status), ErrorCode::kIo) << status;
+    EXPECT_NE(status.message().find("threads"), std::string::npos) << status;
+  }));
+}
+
 // What io_uring lacks: the parameter is what is asked for.
 class StoreWithoutUringTest : public StorePlacesTest {
  protected:

@@ -310,7 +310,8 @@ typedef struct qft_session_options {
 
 /* Plans, allocates everything, reads the initial weights. options may be NULL.
  * Errors: NOT_FOUND (a group matches nothing), BAD_DATA (a weight is not finite), IO, OUT_OF_MEMORY
- * (the message says how much was planned), UNSUPPORTED (a combination of settings).
+ * (the message says how much was planned, and what would fit), UNSUPPORTED (a combination of
+ * settings).
  * Thread: any. Blocks: while weights are read. Since: 0.1. */
 QFT_API qft_status qft_session_open(const qft_model* model, const qft_config* config,
                                     const qft_session_options* options, qft_session** session,

@@ -2,7 +2,7 @@
 # Checks and times a release archive on a machine with a GPU: op tests against the CPU engine, the model tests
 # on the CUDA engine, the rates of ops, training speed and memory of LLaMA-2-7B's shape. Every part has a time
 # limit, and goes on where another failed. Prints a summary; details are in OUT.
-#   scripts/gpu_check.sh ARCHIVE OUT [PART...]    parts: kernels ops sanitizer saves speed tests; default ops
+#   scripts/gpu_check.sh ARCHIVE OUT [PART...]    parts: kernels ops plans sanitizer saves speed tests; default ops
 #     tests speed
 set -uo pipefail
 archive=$1
@@ -89,10 +89,15 @@ none 3
 EOF
 }
 
+run_plans() {
+  "$(dirname "${BASH_SOURCE[0]}")/../bench/planner/planned_measured.sh" "$root/bin/qft" "$out/plans" | tee "$out/plans.txt"
+}
+
 for part in "${parts[@]}"; do
   echo "== $part"
   case $part in
     tests) run_tests ;;
+    plans) run_plans ;;
     ops) timeout 120 "$programs/bench_cuda_ops" 2>&1 | tee "$out/ops.txt" ;;
     sanitizer) run_sanitizer ;;
     speed) run_speed ;;

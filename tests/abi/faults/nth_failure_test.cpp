@@ -142,6 +142,42 @@ TEST_F(NthFailure, SessionOpen) {
                 }});
 }
 
+// Of a limit too small, so that what would fit is looked for too.
+TEST_F(NthFailure, Plan) {
+  qft_config* config = nullptr;
+  Must([&](qft_error** error) { return qft_config_create(&config, error); });
+  const auto set = [&](const std::string& key, const std::string& value) {
+    Must([&](qft_error** error) {
+      return qft_config_set_text(config, key.data(), key.size(), value.data(), value.size(), error);
+    });
+  };
+  set("engine", "cuda");
+  set("memory_limit", "910000000");
+  set("micro_batch_tokens", "65536");
+  const std::string device = "h100-80gb";
+  qft_plan_options options{};
+  options.struct_size = sizeof(options);
+  options.device = device.data();
+  options.device_length = device.size();
+  qft_plan* plan = nullptr;
+  EveryFailure(
+      {[] {},
+       [&](qft_error** error) { return qft_plan_create(model_, config, &options, &plan, error); },
+       [&](const Outcome& outcome) {
+         EXPECT_EQ(outcome.status == QFT_OK, plan != nullptr);
+         if (plan == nullptr) return;
+         const char* json = nullptr;
+         size_t length = 0;
+         Must([&](qft_error** error) { return qft_plan_get_json(plan, &json, &length, error); });
+         EXPECT_NE(std::string(json).find(R"("would_fit":[{)"), std::string::npos) << json;
+       },
+       [&] {
+         qft_plan_destroy(plan);
+         plan = nullptr;
+       }});
+  qft_config_destroy(config);
+}
+
 TEST_F(NthFailure, Step) {
   HashAt(2);
   qft_session* session = nullptr;

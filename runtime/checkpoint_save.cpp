@@ -103,16 +103,26 @@ Status BackgroundSave::CheckCancelled() const {
 
 void BackgroundSave::Run(Snapshot& snapshot, const CheckpointContent& content,
                          const ContentWriter& write) {
-  Status status;
+  const Status written = OrNoMemory([&]() -> Status {
+    try {
+      return write(content);
+    } catch (const std::bad_alloc&) {
+      throw;
+    } catch (const std::exception& exception) {
+      return Internal("saving: ", exception.what());
+    }
+  });
+  const Status released = OrNoMemory([&] { return snapshot.Release(); });
+  End(written.ok() ? released : written);
+}
+
+template <typename F>
+Status BackgroundSave::OrNoMemory(const F& function) const {
   try {
-    status = write(content);
+    return function();
   } catch (const std::bad_alloc&) {
-    status = MakeError(ErrorCode::kOutOfMemory, "out of memory while saving");
-  } catch (const std::exception& exception) {
-    status = Internal("saving: ", exception.what());
+    return no_memory_;
   }
-  Status released = snapshot.Release();
-  End(status.ok() ? released : status);
 }
 
 void BackgroundSave::End(Status status) {

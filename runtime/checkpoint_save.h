@@ -51,6 +51,9 @@ class BackgroundSave {
  private:
   explicit BackgroundSave(const Session& session) : session_(&session) {}
   bool OnOwnThread() const;
+  // function() -> Status, or that memory ran out in it.
+  template <typename F>
+  Status OrNoMemory(const F& function) const;
   // Starts the copies; what reads them replaces content's reader.
   Status TakeSnapshot(Session& session, CheckpointContent& content);
   void Run(Snapshot& snapshot, const CheckpointContent& content, const ContentWriter& write);
@@ -58,6 +61,8 @@ class BackgroundSave {
   void End(Status status);
 
   std::atomic<bool> cancelled_{false};
+  // Made beforehand: there may be no memory to say it with.
+  const Status no_memory_ = MakeError(ErrorCode::kOutOfMemory, "out of memory while saving");
   mutable std::mutex mutex_;
   mutable std::condition_variable ended_;
   bool done_ = false;  // under the mutex, as the status

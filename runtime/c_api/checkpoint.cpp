@@ -1,5 +1,6 @@
 #include <string>
 
+#include "absl/cleanup/cleanup.h"
 #include "runtime/c_api/boundary.h"
 #include "runtime/c_api/event_handle.h"
 #include "runtime/c_api/session_handle.h"
@@ -92,9 +93,13 @@ StatusOr<SinkArguments> ReadSink(const qft_checkpoint_sink* sink, const void* bl
 Status BeginSave(SessionObject& session, const std::string& blob, const qft::ContentWriter& write,
                  qft_event** event) {
   auto made = std::make_shared<qft::EventObject>();
+  // Before the save begins: without memory for a handle nobody could wait for it.
+  qft_event* handle = qft::AddHandle(made);
+  absl::Cleanup unused = [handle] { qft::RemoveHandle<qft::EventObject>(handle); };
   QFT_ASSIGN_OR_RETURN(made->save, qft::BackgroundSave::Begin(session.get(), blob, write));
   session.save = made->save;
-  *event = qft::AddHandle(std::move(made));
+  *event = handle;
+  std::move(unused).Cancel();
   return absl::OkStatus();
 }
 

@@ -561,7 +561,7 @@ QFT_API qft_status qft_session_save_begin(qft_session* session, const char* fold
                                           qft_error** error);
 
 /* Storage of the caller's that takes a checkpoint's files. Called on the thread that saves, and must
- * not use the session. An answer other than 0 ends the save with CANCELLED, the answer as its native
+ * not use the session or wait for its save. An answer other than 0 ends the save with CANCELLED, the answer as its native
  * code; the caller then removes what came before. */
 typedef struct qft_checkpoint_sink {
   uint64_t struct_size;
@@ -579,6 +579,16 @@ typedef struct qft_checkpoint_sink {
 QFT_API qft_status qft_session_save_to_sink(qft_session* session, const qft_checkpoint_sink* sink,
                                             const void* blob, size_t blob_length,
                                             qft_error** error);
+/* The same in the background, as qft_session_save_begin: with snapshot = host a thread of the library
+ * calls the sink, with none this call does. sink itself is borrowed for the call; sink->user must live
+ * until the event is done, and destroying the session waits for that. Where the event is an error or
+ * cancelled, the caller removes what came.
+ * Errors: as qft_session_save_to_sink; with snapshot = host the answers of the sink are the event's.
+ * Thread: one. Blocks: while a session without a snapshot saves. Since: 0.1. */
+QFT_API qft_status qft_session_save_to_sink_begin(qft_session* session,
+                                                  const qft_checkpoint_sink* sink, const void* blob,
+                                                  size_t blob_length, qft_event** event,
+                                                  qft_error** error);
 
 /* Storage of the caller's that has one checkpoint's files. Called on the threads that call
  * qft_checkpoint_open_source and qft_session_restore. An answer other than 0 ends the call with

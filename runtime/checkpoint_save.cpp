@@ -13,6 +13,9 @@
 namespace qft {
 namespace {
 
+// The one that the thread writes.
+thread_local BackgroundSave* t_save = nullptr;
+
 // Indices of the parts, those first that the next step overwrites first.
 std::vector<size_t> CopyOrder(const Plan& plan, const std::vector<StatePart>& parts) {
   std::vector<std::vector<size_t>> by_tensor(static_cast<size_t>(plan.model->table().size()));
@@ -41,27 +44,27 @@ Status SaveCheckpoint(const CheckpointContent& content, FileSystem& fs, const st
   return PruneCheckpoints(fs, folder, {.keep = keep}).status();
 }
 
-StatusOr<std::shared_ptr<BackgroundSave>> BackgroundSave::Begin(Session& session, FileSystem& fs,
-                                                                const std::string& folder,
+StatusOr<std::shared_ptr<BackgroundSave>> BackgroundSave::Begin(Session& session,
                                                                 const std::string& blob,
-                                                                int64_t keep) {
+                                                                ContentWriter write) {
   QFT_ASSIGN_OR_RETURN(CheckpointContent content, ContentOf(session, blob));
-  std::shared_ptr<BackgroundSave> save(new BackgroundSave);
+  std::shared_ptr<BackgroundSave> save(new BackgroundSave(session));
   if (session.snapshot().capacity() == 0) {
-    QFT_RETURN_IF_ERROR(SaveCheckpoint(content, fs, folder, keep));
+    QFT_RETURN_IF_ERROR(write(content));
     save->End(absl::OkStatus());
     return save;
   }
   QFT_RETURN_IF_ERROR(save->TakeSnapshot(session, content));
   Snapshot& snapshot = session.snapshot();
   absl::Cleanup unused = [&snapshot] { snapshot.Release().IgnoreError(); };
-  auto run = [save = save.get(), &snapshot, content = std::move(content), &fs, folder, keep] {
-    save->Run(snapshot, content, fs, folder, keep);
-  };
+  auto run = [save = save.get(), &snapshot, content = std::move(content),
+              write = std::move(write)] { save->Run(snapshot, content, write); };
   try {
-    save->thread_ = StartWorker([run] {
+    save->thread_ = StartWorker([run, save = save.get()] {
       GiveWay();  // the engine's workers wait for the slowest of them
+      t_save = save;
       run();
+      const std::shared_ptr<void> owner = std::move(save->owner_);  // this save may go with it
     });
   } catch (const std::system_error&) {
     run();  // there can be no more threads
@@ -98,18 +101,28 @@ Status BackgroundSave::CheckCancelled() const {
   return MakeError(ErrorCode::kCancelled, "the save was cancelled");
 }
 
-void BackgroundSave::Run(Snapshot& snapshot, const CheckpointContent& content, FileSystem& fs,
-                         const std::string& folder, int64_t keep) {
-  Status status;
+void BackgroundSave::Run(Snapshot& snapshot, const CheckpointContent& content,
+                         const ContentWriter& write) {
+  const Status written = OrNoMemory([&]() -> Status {
+    try {
+      return write(content);
+    } catch (const std::bad_alloc&) {
+      throw;
+    } catch (const std::exception& exception) {
+      return Internal("saving: ", exception.what());
+    }
+  });
+  const Status released = OrNoMemory([&] { return snapshot.Release(); });
+  End(written.ok() ? released : written);
+}
+
+template <typename F>
+Status BackgroundSave::OrNoMemory(const F& function) const {
   try {
-    status = SaveCheckpoint(content, fs, folder, keep);
+    return function();
   } catch (const std::bad_alloc&) {
-    status = MakeError(ErrorCode::kOutOfMemory, "out of memory while saving");
-  } catch (const std::exception& exception) {
-    status = Internal("saving: ", exception.what());
+    return no_memory_;
   }
-  Status released = snapshot.Release();
-  End(status.ok() ? released : status);
 }
 
 void BackgroundSave::End(Status status) {
@@ -125,6 +138,9 @@ bool BackgroundSave::done() const {
 }
 
 Status BackgroundSave::Wait(std::chrono::milliseconds timeout) const {
+  if (OnOwnThread()) {
+    return MakeError(ErrorCode::kReentrant, "a callback of the save can't wait for the save's end");
+  }
   std::unique_lock<std::mutex> lock(mutex_);
   if (ended_.wait_for(lock, timeout, [this] { return done_; })) return status_;
   return MakeError(ErrorCode::kTimeout,
@@ -134,7 +150,22 @@ Status BackgroundSave::Wait(std::chrono::milliseconds timeout) const {
 void BackgroundSave::Stop() {
   Cancel();
   const std::lock_guard<std::mutex> lock(join_mutex_);
-  if (thread_.joinable()) thread_.join();
+  if (!thread_.joinable()) return;
+  if (OnOwnThread()) {
+    thread_.detach();  // in its last line
+  } else {
+    thread_.join();
+  }
+}
+
+bool BackgroundSave::OnOwnThread() const {
+  return t_save == this;
+}
+
+void BackgroundSave::KeepInCallback(const Session& session, std::shared_ptr<void> owner) {
+  if (t_save == nullptr || t_save->session_ != &session) return;
+  t_save->Cancel();
+  t_save->owner_ = std::move(owner);
 }
 
 }  // namespace qft

@@ -62,10 +62,10 @@ void CpuEngine::FloatMatmul(const FloatProblem& p) {
       }
       const GemmShape shape{tile.rows, tile.columns, depth, p.k, ldb, tile.columns, p.b_transposed};
       OneDnn* onednn = workers_[worker].onednn;
-      if (onednn == nullptr ||
-          !onednn->MultiplyFloat(shape, p.a + tile.row * p.k + k, b, k == 0 ? sum : c)) {
-        return Fail("onednn failed in a floating matmul");
-      }
+      const float* a = p.a + tile.row * p.k + k;
+      const char* message =
+          onednn == nullptr ? kNoOneDnn : onednn->MultiplyFloat(shape, a, b, k == 0 ? sum : c);
+      if (message != nullptr) return Fail(message);
       if (k > 0) AddTile(c, cells, sum);
     }
     StoreTile(p, tile, sum);

@@ -255,9 +255,9 @@ bool CpuEngine::MultiplyPart(int worker, GemmShape shape, const int8_t* a, const
     shape.ldb = shape.n;
   }
   OneDnn* onednn = workers_[worker].onednn;
-  if (onednn != nullptr && onednn->MultiplyInteger(shape, a, b, c)) return true;
-  Fail("onednn failed in an integer matmul");
-  return false;
+  const char* message = onednn == nullptr ? kNoOneDnn : onednn->MultiplyInteger(shape, a, b, c);
+  if (message != nullptr) Fail(message);
+  return message == nullptr;
 }
 
 }  // namespace qft::QFT_ISA

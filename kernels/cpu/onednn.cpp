@@ -17,6 +17,9 @@ namespace {
 // Lengths of micro-batches differ when a session generates text; then old shapes are dropped.
 constexpr size_t kMaxPrimitives = 512;
 
+constexpr char kFailed[] = "onednn failed in a matmul";
+constexpr char kNoMemory[] = "out of memory in a matmul of onednn";
+
 using Key = std::array<int64_t, 8>;
 
 struct FreeMemory {
@@ -27,12 +30,13 @@ class OneDnnImpl final : public OneDnn {
  public:
   OneDnnImpl() : engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {}
 
-  bool MultiplyInteger(const GemmShape& shape, const int8_t* a, const int8_t* b,
-                       int32_t* c) override {
+  const char* MultiplyInteger(const GemmShape& shape, const int8_t* a, const int8_t* b,
+                              int32_t* c) override {
     return Multiply(shape, true, a, b, c);
   }
 
-  bool MultiplyFloat(const GemmShape& shape, const float* a, const float* b, float* c) override {
+  const char* MultiplyFloat(const GemmShape& shape, const float* a, const float* b,
+                            float* c) override {
     return Multiply(shape, false, a, b, c);
   }
 
@@ -47,7 +51,8 @@ class OneDnnImpl final : public OneDnn {
     std::unordered_map<int, dnnl::memory> arguments;
   };
 
-  bool Multiply(const GemmShape& shape, bool integer, const void* a, const void* b, void* c) try {
+  const char* Multiply(const GemmShape& shape, bool integer, const void* a, const void* b,
+                       void* c) try {
     const Key key = {shape.m, shape.n, shape.k, shape.lda, shape.ldb, shape.ldc, shape.b_transposed,
                      integer};
     auto found = products_.find(key);
@@ -61,9 +66,13 @@ class OneDnnImpl final : public OneDnn {
     product.c.set_data_handle(c);
     product.scratchpad.set_data_handle(Scratchpad(product.scratchpad_bytes));
     product.primitive.execute(stream_, product.arguments);
-    return true;
+    return nullptr;
+  } catch (const std::bad_alloc&) {
+    return kNoMemory;
+  } catch (const dnnl::error& error) {
+    return error.status == dnnl_out_of_memory ? kNoMemory : kFailed;
   } catch (const std::exception&) {
-    return false;
+    return kFailed;
   }
 
   // The scratchpad is ours: the library's own is counted per thread, and primitives made by a

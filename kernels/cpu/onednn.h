@@ -26,16 +26,21 @@ void PrepareOneDnnThread();
 // with older instruction sets it adds pairs of products in saturating 16 bits.
 bool OneDnnIntegerIsExact();
 
+// What an engine says where Create gave nothing.
+constexpr char kNoOneDnn[] = "onednn could not be started";
+
 // The primitives one thread has used, kept because making one is slow.
 class OneDnn {
  public:
+  // nullptr when oneDNN reports an error.
   static OneDnn* Create();
   virtual ~OneDnn();
 
-  // False when oneDNN reports an error or there is no memory.
-  virtual bool MultiplyInteger(const GemmShape& shape, const int8_t* a, const int8_t* b,
-                               int32_t* c) = 0;
-  virtual bool MultiplyFloat(const GemmShape& shape, const float* a, const float* b, float* c) = 0;
+  // nullptr, or a static message: oneDNN reports an error, or there is no memory.
+  virtual const char* MultiplyInteger(const GemmShape& shape, const int8_t* a, const int8_t* b,
+                                      int32_t* c) = 0;
+  virtual const char* MultiplyFloat(const GemmShape& shape, const float* a, const float* b,
+                                    float* c) = 0;
 };
 
 }  // namespace qft

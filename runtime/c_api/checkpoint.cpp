@@ -1,5 +1,6 @@
 #include <string>
 
+#include "absl/cleanup/cleanup.h"
 #include "runtime/c_api/boundary.h"
 #include "runtime/c_api/event_handle.h"
 #include "runtime/c_api/session_handle.h"
@@ -75,6 +76,33 @@ qft::FileSink SinkOf(const qft_checkpoint_sink& sink) {
   return files;
 }
 
+// Into what and what the caller saves.
+struct SinkArguments {
+  std::shared_ptr<qft::FileSystem> storage;
+  std::string blob;
+};
+
+StatusOr<SinkArguments> ReadSink(const qft_checkpoint_sink* sink, const void* blob,
+                                 size_t blob_length) {
+  QFT_ASSIGN_OR_RETURN(const qft_checkpoint_sink in, qft::ReadStruct("sink", sink));
+  QFT_RETURN_IF_ERROR(RequireCallbacks("sink", in.write != nullptr && in.finish != nullptr));
+  QFT_ASSIGN_OR_RETURN(const std::string_view bytes, qft::ReadBytes("blob", blob, blob_length));
+  return SinkArguments{qft::MakeSinkFileSystem(SinkOf(in)), std::string(bytes)};
+}
+
+Status BeginSave(SessionObject& session, const std::string& blob, const qft::ContentWriter& write,
+                 qft_event** event) {
+  auto made = std::make_shared<qft::EventObject>();
+  // Before the save begins: without memory for a handle nobody could wait for it.
+  qft_event* handle = qft::AddHandle(made);
+  absl::Cleanup unused = [handle] { qft::RemoveHandle<qft::EventObject>(handle); };
+  QFT_ASSIGN_OR_RETURN(made->save, qft::BackgroundSave::Begin(session.get(), blob, write));
+  session.save = made->save;
+  *event = handle;
+  std::move(unused).Cancel();
+  return absl::OkStatus();
+}
+
 // destroy_user is called when the last copy of the functions goes.
 qft::FileSource SourceOf(const qft_checkpoint_source& source) {
   const auto destroy = source.destroy_user;
@@ -145,13 +173,10 @@ qft_status qft_session_save_begin(qft_session* session, const char* folder, size
     QFT_RETURN_IF_ERROR(CheckKeep(keep));
     QFT_ASSIGN_OR_RETURN(const SaveArguments in,
                          ReadArguments(folder, folder_length, blob, blob_length));
-    auto made = std::make_shared<qft::EventObject>();
-    QFT_ASSIGN_OR_RETURN(
-        made->save, qft::BackgroundSave::Begin(object->get(), qft::PosixFileSystem(), in.folder,
-                                               in.blob, keep));
-    object->save = made->save;
-    *event = qft::AddHandle(std::move(made));
-    return absl::OkStatus();
+    const auto write = [folder = in.folder, keep](const qft::CheckpointContent& content) {
+      return qft::SaveCheckpoint(content, qft::PosixFileSystem(), folder, keep);
+    };
+    return BeginSave(*object, in.blob, write, event);
   });
 }
 
@@ -159,12 +184,24 @@ qft_status qft_session_save_to_sink(qft_session* session, const qft_checkpoint_s
                                     const void* blob, size_t blob_length, qft_error** error) {
   return qft::Guard(error, [&]() -> Status {
     QFT_ASSIGN_OR_RETURN(const auto object, Exclusive<SessionObject>::Lock(session));
-    QFT_ASSIGN_OR_RETURN(const qft_checkpoint_sink in, qft::ReadStruct("sink", sink));
-    QFT_RETURN_IF_ERROR(RequireCallbacks("sink", in.write != nullptr && in.finish != nullptr));
-    QFT_ASSIGN_OR_RETURN(const std::string_view bytes, qft::ReadBytes("blob", blob, blob_length));
+    QFT_ASSIGN_OR_RETURN(const SinkArguments in, ReadSink(sink, blob, blob_length));
     QFT_ASSIGN_OR_RETURN(const qft::CheckpointContent content,
-                         qft::ContentOf(object->get(), std::string(bytes)));
-    return qft::WriteContent(content, *qft::MakeSinkFileSystem(SinkOf(in)), "");
+                         qft::ContentOf(object->get(), in.blob));
+    return qft::WriteContent(content, *in.storage, "");
+  });
+}
+
+qft_status qft_session_save_to_sink_begin(qft_session* session, const qft_checkpoint_sink* sink,
+                                          const void* blob, size_t blob_length, qft_event** event,
+                                          qft_error** error) {
+  return qft::Guard(error, [&]() -> Status {
+    QFT_RETURN_IF_ERROR(qft::RequireNotNull("event", event));
+    QFT_ASSIGN_OR_RETURN(const auto object, Exclusive<SessionObject>::Lock(session));
+    QFT_ASSIGN_OR_RETURN(const SinkArguments in, ReadSink(sink, blob, blob_length));
+    const auto write = [storage = in.storage](const qft::CheckpointContent& content) {
+      return qft::WriteContent(content, *storage, "");
+    };
+    return BeginSave(*object, in.blob, write, event);
   });
 }
 

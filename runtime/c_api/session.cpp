@@ -118,6 +118,12 @@ qft_status qft_session_open(const qft_model* model, const qft_config* config,
 }
 
 void qft_session_destroy(qft_session* session) {
+  qft::Guard(nullptr, [&]() -> Status {
+    QFT_ASSIGN_OR_RETURN(auto object, qft::FindHandle<SessionObject>(session));
+    const qft::Session& kept = object->get();
+    qft::BackgroundSave::KeepInCallback(kept, std::move(object));
+    return absl::OkStatus();
+  });
   qft::RemoveHandle<SessionObject>(session);
 }
 

@@ -185,6 +185,7 @@ typedef struct {
   int calls;
   int refuse_at;
   int destroyed;
+  int wrong;            /* what a callback found; it may run beside the test */
   qft_session* session; /* a callback uses it, which it must not */
 } storage;
 
@@ -198,11 +199,11 @@ static int32_t sink_write(void* user, const char* name, uint64_t offset, const v
   const int i = index_of(name);
   if (++s->calls == s->refuse_at) return 17;
   if (s->session != NULL) {
-    EXPECT_CODE(QFT_ERROR_REENTRANT, qft_session_abandon_step(s->session, &error));
+    s->wrong += qft_session_abandon_step(s->session, NULL) != QFT_ERROR_REENTRANT;
   }
-  EXPECT(offset == s->size[i]);
+  s->wrong += offset != s->size[i];
   char* grown = realloc(s->data[i], s->size[i] + size + 1);
-  EXPECT(grown != NULL);
+  if (grown == NULL) return 18;
   memcpy(grown + s->size[i], data, size);
   s->data[i] = grown;
   s->size[i] += size;
@@ -255,11 +256,16 @@ static qft_checkpoint_source source_of(storage* s) {
   return source;
 }
 
-#define EXPECT_SINK(code, change)                                                    \
-  do {                                                                               \
-    qft_checkpoint_sink sink = sink_of(s);                                           \
-    change;                                                                          \
-    EXPECT_CODE(code, qft_session_save_to_sink(t->session, &sink, NULL, 0, &error)); \
+static void free_storage(storage* s) {
+  for (int i = 0; i < 2; ++i) free(s->data[i]);
+}
+
+#define EXPECT_SINK(code, change)                                                                  \
+  do {                                                                                             \
+    qft_checkpoint_sink sink = sink_of(s);                                                         \
+    change;                                                                                        \
+    EXPECT_CODE(code, qft_session_save_to_sink(t->session, &sink, NULL, 0, &error));               \
+    EXPECT_CODE(code, qft_session_save_to_sink_begin(t->session, &sink, NULL, 0, &event, &error)); \
   } while (0)
 
 #define EXPECT_SOURCE(code, change)                                              \
@@ -273,6 +279,7 @@ static void misused_storage(tiny* t, storage* s) {
   qft_checkpoint_sink good = sink_of(s);
   qft_checkpoint_source source = source_of(s);
   qft_checkpoint* checkpoint = NULL;
+  qft_event* event = NULL;
   EXPECT_NULL_REFUSED(qft_session_save_to_sink(NULL, &good, NULL, 0, &error));
   EXPECT_NULL_REFUSED(qft_session_save_to_sink(t->session, NULL, NULL, 0, &error));
   EXPECT_NULL_REFUSED(qft_session_save_to_sink(t->session, &good, NULL, 1, &error));
@@ -280,7 +287,11 @@ static void misused_storage(tiny* t, storage* s) {
   EXPECT_SINK(QFT_ERROR_INVALID_ARGUMENT, sink.finish = NULL);
   EXPECT_SINK(QFT_ERROR_STRUCT_SIZE, sink.struct_size = 3);
   EXPECT_SINK(QFT_ERROR_INVALID_ARGUMENT, sink.struct_size = 16);
-  EXPECT(s->calls == 0);
+  EXPECT_NULL_REFUSED(qft_session_save_to_sink_begin(NULL, &good, NULL, 0, &event, &error));
+  EXPECT_NULL_REFUSED(qft_session_save_to_sink_begin(t->session, NULL, NULL, 0, &event, &error));
+  EXPECT_NULL_REFUSED(qft_session_save_to_sink_begin(t->session, &good, NULL, 1, &event, &error));
+  EXPECT_NULL_REFUSED(qft_session_save_to_sink_begin(t->session, &good, NULL, 0, NULL, &error));
+  EXPECT(s->calls == 0 && event == NULL);
   EXPECT_NULL_REFUSED(qft_checkpoint_open_source(NULL, &checkpoint, &error));
   EXPECT_SOURCE(QFT_ERROR_STRUCT_SIZE, source.struct_size = 7);
   EXPECT(s->destroyed == 0);
@@ -309,7 +320,7 @@ static void own_storage(void) {
   EXPECT_OK(qft_session_step(t.session, &t.options, &t.batch, 1, NULL, &error));
   EXPECT_OK(qft_session_state_hash(t.session, before, sizeof(before), &error));
   EXPECT_OK(qft_session_save_to_sink(t.session, &sink, "blob", 4, &error));
-  EXPECT(s.finished[0] == 1 && s.finished[1] == 1);
+  EXPECT(s.finished[0] == 1 && s.finished[1] == 1 && s.wrong == 0);
 
   EXPECT_OK(qft_session_step(t.session, &t.options, &t.batch, 1, NULL, &error));
   EXPECT_OK(qft_checkpoint_open_source(&source, &checkpoint, &error));
@@ -334,11 +345,96 @@ static void own_storage(void) {
   s.refuse_at = 0;
   s.data[0][s.size[0] - 1] ^= 1;
   EXPECT_CODE(QFT_ERROR_CORRUPT, qft_checkpoint_open_source(&source, &checkpoint, &error));
-  for (int i = 0; i < 2; ++i) {
-    free(s.data[i]);
-    free(refusing.data[i]);
-  }
+  free_storage(&s);
+  free_storage(&refusing);
   tiny_close(&t);
+}
+
+/* With a snapshot and without: the states are those of the call, though a step follows. */
+static void own_storage_in_the_background(void) {
+  static const char* const settings[] = {"snapshot=host", "snapshot=none"};
+  for (int i = 0; i < 2; ++i) {
+    tiny t;
+    storage s;
+    char before[33];
+    char after[33];
+    qft_event* event = NULL;
+    qft_checkpoint* checkpoint = NULL;
+    memset(&s, 0, sizeof(s));
+    if (!tiny_open(&t, settings[i])) return;
+    const qft_checkpoint_sink sink = sink_of(&s);
+    const qft_checkpoint_source source = source_of(&s);
+    EXPECT_OK(qft_session_step(t.session, &t.options, &t.batch, 1, NULL, &error));
+    EXPECT_OK(qft_session_state_hash(t.session, before, sizeof(before), &error));
+    REQUIRE_OK(qft_session_save_to_sink_begin(t.session, &sink, "blob", 4, &event, &error));
+    EXPECT_OK(qft_session_step(t.session, &t.options, &t.batch, 1, NULL, &error));
+    EXPECT_OK(qft_event_wait(event, LONG_MS, &error));
+    qft_event_destroy(event);
+    EXPECT(s.finished[0] == 1 && s.finished[1] == 1 && s.wrong == 0);
+    EXPECT_OK(qft_checkpoint_open_source(&source, &checkpoint, &error));
+    EXPECT_OK(qft_session_restore(t.session, checkpoint, &error));
+    EXPECT_OK(qft_session_state_hash(t.session, after, sizeof(after), &error));
+    EXPECT(memcmp(before, after, 33) == 0);
+    qft_checkpoint_destroy(checkpoint);
+    free_storage(&s);
+    tiny_close(&t);
+  }
+}
+
+/* Beside training the refusal is the event's; without a snapshot the call's own. */
+static void refusing_storage(void) {
+  tiny t;
+  storage s;
+  qft_event* event = NULL;
+  qft_error* refusal = NULL;
+  memset(&s, 0, sizeof(s));
+  s.refuse_at = 2;
+  const qft_checkpoint_sink sink = sink_of(&s);
+  if (!tiny_open(&t, "snapshot=host")) return;
+  REQUIRE_OK(qft_session_save_to_sink_begin(t.session, &sink, NULL, 0, &event, &error));
+  EXPECT(qft_event_wait(event, LONG_MS, &refusal) == QFT_ERROR_CANCELLED);
+  EXPECT(qft_error_native_code(refusal) == 17);
+  EXPECT(s.calls == 2);
+  qft_error_destroy(refusal);
+  qft_event_destroy(event);
+  tiny_close(&t);
+  if (!tiny_open(&t, NULL)) return;
+  s.calls = 0;
+  s.refuse_at = 1;
+  EXPECT_CODE(QFT_ERROR_CANCELLED,
+              qft_session_save_to_sink_begin(t.session, &sink, NULL, 0, &event, &error));
+  free_storage(&s);
+  tiny_close(&t);
+}
+
+static int32_t destroy_in_write(void* user, const char* name, uint64_t offset, const void* data,
+                                size_t size) {
+  storage* s = user;
+  (void)name, (void)offset, (void)data, (void)size;
+  qft_session_destroy(s->session);
+  s->wrong += qft_session_abandon_step(s->session, NULL) != QFT_ERROR_STALE;
+  ++s->calls;
+  return 0;
+}
+
+/* A callback destroys the session whose states it is given. */
+static void session_destroyed_by_the_sink(void) {
+  for (int round = 0; round < 20; ++round) {
+    tiny t;
+    storage s;
+    qft_event* event = NULL;
+    memset(&s, 0, sizeof(s));
+    if (!tiny_open(&t, "snapshot=host")) return;
+    s.session = t.session;
+    qft_checkpoint_sink sink = sink_of(&s);
+    sink.write = destroy_in_write;
+    REQUIRE_OK(qft_session_save_to_sink_begin(t.session, &sink, NULL, 0, &event, &error));
+    if (round % 2 == 0) tiny_close(&t);
+    EXPECT_CODE(QFT_ERROR_CANCELLED, qft_event_wait(event, LONG_MS, &error));
+    EXPECT(s.calls > 0 && s.wrong == 0);
+    qft_event_destroy(event);
+    if (round % 2 != 0) tiny_close(&t);
+  }
 }
 
 int main(int argc, char** argv) {
@@ -353,6 +449,9 @@ int main(int argc, char** argv) {
   RUN(event_destroyed_first);
   RUN(cancelled_while_waiting);
   RUN(own_storage);
+  RUN(own_storage_in_the_background);
+  RUN(refusing_storage);
+  RUN(session_destroyed_by_the_sink);
   snprintf(command, sizeof(command), "rm -r %s", g_folder);
   EXPECT(system(command) == 0);
   FINISH();

@@ -2,20 +2,49 @@
 """Compares what read_checkpoint.py makes of the kept checkpoints, and of a new one, with what libqft
 reads from them, bit for bit. read_checkpoint_test.py LIBQFT"""
 
+import base64
 import ctypes
 import json
 import pathlib
 import sys
 import tempfile
+import types
 
 try:
     import numpy
 except ImportError:
     print("skipped: this Python has no numpy (Debian: python3-numpy)")
     sys.exit(77)
+try:
+    import xxhash
+except ImportError:
+    xxhash = None
+try:
+    import safetensors
+except ImportError:
+    safetensors = None
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path += [str(HERE), str(HERE.parent.parent / "bench/accuracy")]
+DTYPES = {"I8": "<i1", "I32": "<i4", "F32": "<f4"}
+
+
+def load_file(path):
+    """As safetensors.numpy.load_file, by docs/checkpoint_format.md."""
+    data = path.read_bytes()
+    begin = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:begin])
+    assert header.pop("__metadata__") == {"format": "libqft"}
+    return {name: numpy.frombuffer(data, DTYPES[entry["dtype"]],
+                                   numpy.prod(entry["shape"], dtype=int),
+                                   begin + entry["data_offsets"][0]).reshape(entry["shape"])
+            for name, entry in header.items()}
+
+
+if safetensors is None:  # Debian has no package of it
+    sys.modules["safetensors"] = types.ModuleType("safetensors")
+    sys.modules["safetensors.numpy"] = types.ModuleType("safetensors.numpy")
+    sys.modules["safetensors.numpy"].load_file = load_file
 import qft_ctypes as qft  # noqa: E402
 import read_checkpoint as reader  # noqa: E402
 
@@ -61,9 +90,31 @@ def same_bits(a, b):
     return a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
+def digest(data):
+    return xxhash.xxh3_128_hexdigest(data)  # seed 0, high half first
+
+
+def check_files(folder, manifest):
+    """The manifest against the files and tensors, and safetensors against the page."""
+    tensors = load_file(folder / "states.safetensors")
+    others = reader.load_file(folder / "states.safetensors")
+    assert tensors.keys() == others.keys() == manifest["tensors"].keys()
+    assert all(same_bits(tensors[name], others[name]) for name in tensors)
+    data = {name: (folder / name).read_bytes() for name in manifest["files"]}
+    data.update({name: tensor.tobytes() for name, tensor in tensors.items()})
+    for name, entry in {**manifest["files"], **manifest["tensors"]}.items():
+        assert entry["bytes"] == len(data[name]), name
+        assert xxhash is None or entry["xxh3_128"] == digest(data[name]), name
+    text = (folder / "manifest.json").read_bytes()
+    head, seal, _ = text.rpartition(b',\n "manifest_xxh3_128": "')
+    assert not seal or xxhash is None or manifest["manifest_xxh3_128"] == digest(head)
+
+
 def compare(library, folder):
     """Returns the session that the checkpoint was loaded into and the number of tensors compared."""
-    manifest, _, states = reader.read_checkpoint(folder)
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    check_files(folder, manifest)
+    states = reader.read_checkpoint(folder)
     model = qft.Model(library, config=manifest["model_config"], seed=3)
     session = Session(model, manifest["session_config"])
     session.restore(folder)
@@ -77,10 +128,21 @@ def compare(library, folder):
     return session, compared
 
 
+def check_new(library, session):
+    """A checkpoint of one step more, with the hash of its states and the caller's bytes."""
+    session.step(2e-3, numpy.arange(40) % 48, numpy.arange(1, 41) % 48, numpy.zeros(40))
+    with tempfile.TemporaryDirectory() as parent:
+        session.save(parent)
+        folder = next(pathlib.Path(parent).glob("step_*"))
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+        assert base64.b64decode(manifest["blob_base64"]) == b"x"
+        return compare(library, folder)[1]
+
+
 def state_hash(folder):
     """As qft_session_state_hash tells it: over all tensors' data."""
     data = (folder / "states.safetensors").read_bytes()
-    return reader.digest(data[8 + int.from_bytes(data[:8], "little"):])
+    return digest(data[8 + int.from_bytes(data[:8], "little"):])
 
 
 def main():
@@ -89,14 +151,12 @@ def main():
     names = json.loads((kept / "hashes.json").read_text())
     for name, expected in names.items():
         saved = kept / name / "step_3"
-        assert not reader.xxhash or state_hash(saved) == expected
+        assert xxhash is None or state_hash(saved) == expected
         session, compared = compare(library, saved)
-        with tempfile.TemporaryDirectory() as folder:
-            session.step(2e-3, numpy.arange(40) % 48, numpy.arange(1, 41) % 48, numpy.zeros(40))
-            session.save(folder)
-            compared += compare(library, next(pathlib.Path(folder).glob("step_*")))[1]
+        compared += check_new(library, session)
         print(f"{name}: {compared} tensors")
-    print("hashes compared" if reader.xxhash else "hashes NOT compared: this Python has no xxhash")
+    print("hashes compared" if xxhash else "hashes NOT compared: this Python has no xxhash")
+    print("read by safetensors" if safetensors else "read WITHOUT safetensors, which is not here")
 
 
 if __name__ == "__main__":

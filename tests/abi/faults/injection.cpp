@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <unwind.h>
@@ -28,6 +29,7 @@ std::atomic<bool> g_on{false};
 Plan g_plan;
 std::atomic<int64_t> g_files{0};
 std::atomic<int64_t> g_news{0};
+std::atomic<int64_t> g_engine{0};
 std::atomic<int64_t> g_transfers{0};
 std::atomic<int64_t> g_written{0};
 std::atomic<bool> g_failed{false};
@@ -72,9 +74,20 @@ class Functions {
 
   enum class Kind { kOther, kOwn, kForeign };
 
-  Kind KindOf(uintptr_t start, uintptr_t address) const {
-    const auto found = std::lower_bound(functions_.begin(), functions_.end(), Function{start, {}});
-    if (found != functions_.end() && found->start == start) return found->kind;
+  struct Function {
+    uintptr_t start = 0;
+    Kind kind = Kind::kOther;
+    std::string name = {};  // mangled
+    bool operator<(const Function& other) const { return start < other.start; }
+  };
+
+  // nullptr: of another library.
+  const Function* Find(uintptr_t start) const {
+    const auto found = std::lower_bound(functions_.begin(), functions_.end(), Function{start});
+    return found != functions_.end() && found->start == start ? &*found : nullptr;
+  }
+
+  static Kind KindOfOther(uintptr_t address) {
     Dl_info info{};
     // NOLINTNEXTLINE(performance-no-int-to-ptr): an address of code, which is not followed
     const bool known = ::dladdr(reinterpret_cast<void*>(address), &info) != 0;
@@ -82,12 +95,6 @@ class Functions {
   }
 
  private:
-  struct Function {
-    uintptr_t start;
-    Kind kind;
-    bool operator<(const Function& other) const { return start < other.start; }
-  };
-
   // Calls line(text) for each line that the command prints.
   template <typename F>
   static void ForEachLine(const std::string& command, const F& line) {
@@ -123,9 +130,8 @@ class Functions {
       const bool is_json = (line != json.end() && *line < base + at + size) ||
                            ::strstr(text + name, "nlohmann") != nullptr;
       const bool is_own = ::strstr(text + name, "qft") != nullptr;
-      functions_.push_back({base + at, is_json  ? Kind::kForeign
-                                       : is_own ? Kind::kOwn
-                                                : Kind::kOther});
+      const Kind kind = is_json ? Kind::kForeign : is_own ? Kind::kOwn : Kind::kOther;
+      functions_.push_back({base + at, kind, text + name});
     });
   }
 
@@ -137,24 +143,51 @@ const Functions& TheFunctions() {
   return functions;
 }
 
+struct Allocator {
+  Functions::Kind kind = Functions::Kind::kOther;
+  const Functions::Function* function = nullptr;
+};
+
 _Unwind_Reason_Code LookAtFrame(_Unwind_Context* context, void* out) {
-  const Functions::Kind kind =
-      TheFunctions().KindOf(_Unwind_GetRegionStart(context), _Unwind_GetIP(context));
-  if (kind == Functions::Kind::kOther) return _URC_NO_REASON;
-  *static_cast<Functions::Kind*>(out) = kind;
-  return _URC_END_OF_STACK;
+  auto& allocator = *static_cast<Allocator*>(out);
+  allocator.function = TheFunctions().Find(_Unwind_GetRegionStart(context));
+  allocator.kind = allocator.function != nullptr ? allocator.function->kind
+                                                 : Functions::KindOfOther(_Unwind_GetIP(context));
+  return allocator.kind == Functions::Kind::kOther ? _URC_NO_REASON : _URC_END_OF_STACK;
 }
 
 // Whether the function that wants memory, the first that is not of a standard library, is ours.
 bool IsOwnAllocation() {
-  Functions::Kind kind = Functions::Kind::kOther;
-  ::_Unwind_Backtrace(LookAtFrame, &kind);
-  return kind == Functions::Kind::kOwn;
+  Allocator allocator;
+  ::_Unwind_Backtrace(LookAtFrame, &allocator);
+  if (allocator.kind != Functions::Kind::kOwn) return false;
+  return g_plan.inside == nullptr ||
+         allocator.function->name.find(g_plan.inside) != std::string::npos;
 }
 
 bool NewFails() {
-  if (!g_on || !Hits(++g_news, g_plan.fail_new) || !IsOwnAllocation()) return false;
+  if (!g_on || (g_plan.inside != nullptr && !IsOwnAllocation())) return false;
+  if (!Hits(++g_news, g_plan.fail_new) || !IsOwnAllocation()) return false;
   g_failed = true;
+  return true;
+}
+
+// For what the engine takes memory with.
+bool EngineFails() {
+  if (!g_on || g_plan.fail_engine == 0 || !IsOwnAllocation()) return false;
+  if (!Hits(++g_engine, g_plan.fail_engine)) return false;
+  g_failed = true;
+  return true;
+}
+
+// Where the engine has mapped memory while a plan was on, nullptr in free places. By one thread.
+void* g_mapped[16] = {};
+
+// Replaces `from` in the list, if it is there.
+bool ReplaceMapped(const void* from, void* to) {
+  void** const place = std::find(std::begin(g_mapped), std::end(g_mapped), from);
+  if (place == std::end(g_mapped)) return false;
+  *place = to;
   return true;
 }
 
@@ -202,9 +235,9 @@ ssize_t Share(size_t size, bool is_write) {
 }  // namespace
 
 void Start(const Plan& plan) {
-  if (plan.fail_new > 0) TheFunctions();  // beforehand: it allocates
+  if (plan.fail_new > 0 || plan.fail_engine > 0) TheFunctions();  // beforehand: it allocates
   g_plan = plan;
-  g_files = g_news = g_transfers = g_written = 0;
+  g_files = g_news = g_engine = g_transfers = g_written = 0;
   g_failed = false;
   g_on = true;
 }
@@ -216,6 +249,9 @@ int64_t FileOperations() {
 }
 int64_t Allocations() {
   return g_news;
+}
+int64_t EngineAllocations() {
+  return g_engine;
 }
 bool Failed() {
   return g_failed;
@@ -324,10 +360,27 @@ EXPORTED struct dirent* readdir(DIR* folder) {
   return FileFails() ? nullptr : Done(real(folder));
 }
 
-// What the engine's arenas are made with.
+// What the engine takes memory with: little, and much.
 EXPORTED int posix_memalign(void** data, size_t alignment, size_t size) noexcept {
   REAL(posix_memalign);
-  return NewFails() ? ENOMEM : real(data, alignment, size);
+  return NewFails() || EngineFails() ? ENOMEM : real(data, alignment, size);
+}
+EXPORTED void* mmap(void* at, size_t size, int protection, int flags, int descriptor,
+                    off_t offset) noexcept {
+  REAL(mmap);
+  if (EngineFails()) {
+    errno = ENOMEM;
+    return MAP_FAILED;
+  }
+  void* data = real(at, size, protection, flags, descriptor, offset);
+  const bool watched = g_on && g_plan.fail_engine > 0 && data != MAP_FAILED;
+  if (watched && IsOwnAllocation() && ReplaceMapped(nullptr, data)) ++g_live;
+  return data;
+}
+EXPORTED int munmap(void* data, size_t size) noexcept {
+  REAL(munmap);
+  if (data != nullptr && ReplaceMapped(data, nullptr)) --g_live;
+  return real(data, size);
 }
 
 }  // extern "C"

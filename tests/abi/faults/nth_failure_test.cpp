@@ -1,6 +1,6 @@
-// Every file operation and every allocation of a call fails once, and from there on for ever: the
-// call says what happened or succeeds, nothing leaks, the session can be used or says that it
-// can't, and the last checkpoint loads.
+// Every file operation and every allocation of a call, those of the engine's memory by themselves
+// too, fails once, and from there on for ever: the call says what happened or succeeds, nothing
+// leaks, the session can be used or says that it can't, and the last checkpoint loads.
 #include <fcntl.h>
 #include <sys/stat.h>
 
@@ -17,6 +17,32 @@ namespace fs = std::filesystem;
 
 // Of each kind, once and for ever; all with QFT_EVERY_FAILURE set.
 constexpr int64_t kMostTried = 200;
+constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
+constexpr int64_t kLongMs = 60000;
+
+enum class Fails { kFile, kNew, kEngine };
+
+const char* NameOf(Fails fails) {
+  switch (fails) {
+    case Fails::kFile:
+      return "file operations";
+    case Fails::kNew:
+      return "allocations";
+    case Fails::kEngine:
+      return "allocations of engine memory";
+  }
+  return "";
+}
+
+injection::Plan PlanOf(Fails fails, int64_t n, bool for_ever) {
+  injection::Plan plan;
+  plan.fail_file = fails == Fails::kFile ? n : 0;
+  plan.fail_new = fails == Fails::kNew ? n : 0;
+  plan.fail_engine = fails == Fails::kEngine ? n : 0;
+  plan.for_ever = for_ever;
+  plan.error = n % 2 == 0 ? ENOSPC : EIO;
+  return plan;
+}
 
 class NthFailure : public World {
  protected:
@@ -42,61 +68,90 @@ class NthFailure : public World {
     return std::distance(fs::directory_iterator("/proc/self/fd"), {});
   }
 
-  void RunAndCheck(const Phase& phase, const injection::Plan& plan) {
+  void RunAndCheck(const Phase& phase, Fails fails, const injection::Plan& plan) {
     const Outcome outcome = Run(phase, plan);
-    CheckStatus(outcome, plan.fail_file > 0);
+    CheckStatus(outcome, fails);
     phase.check(outcome);
     phase.finish();
   }
 
-  void ForEach(const Phase& phase, bool files, int64_t count) {
+  void ForEach(const Phase& phase, Fails fails, int64_t count) {
     int64_t failures = 0;
     const bool all = std::getenv("QFT_EVERY_FAILURE") != nullptr;
     const int64_t stride = all ? 1 : std::max<int64_t>(1, count / kMostTried);
     for (const bool for_ever : {false, true}) {
       for (int64_t n = 1; n <= count; n += stride) {
-        SCOPED_TRACE(testing::Message()
-                     << (files ? "file operation " : "allocation ") << n << " of " << count
-                     << (for_ever ? ", and all after it" : ""));
+        SCOPED_TRACE(testing::Message() << n << " of " << count << " " << NameOf(fails)
+                                        << (for_ever ? ", and all after it" : ""));
         const int64_t live = injection::LiveAllocations();
         const auto descriptors = OpenDescriptors();
-        injection::Plan plan;
-        (files ? plan.fail_file : plan.fail_new) = n;
-        plan.for_ever = for_ever;
-        plan.error = n % 2 == 0 ? ENOSPC : EIO;
-        RunAndCheck(phase, plan);
+        RunAndCheck(phase, fails, PlanOf(fails, n, for_ever));
         failures += injection::Failed() ? 1 : 0;
         EXPECT_EQ(OpenDescriptors(), descriptors);
         EXPECT_LE(injection::LiveAllocations(), live) << "leaked";
         if (HasFailure()) return;
       }
     }
-    std::cout << (files ? "file operations: " : "allocations: ") << failures << " failures\n";
+    std::cout << NameOf(fails) << ": " << failures << " failures\n";
   }
 
-  void CheckStatus(const Outcome& outcome, bool files) {
-    if (outcome.status == QFT_OK) return;
+  void CheckStatus(const Outcome& outcome, Fails fails) {
+    const qft_status status = outcome.status;
+    if (status == QFT_OK) return;
     EXPECT_NE(outcome.message, "");
-    EXPECT_NE(outcome.status, QFT_ERROR_INTERNAL) << outcome.message;
-    if (!files) return;
-    EXPECT_TRUE(outcome.status / 1000 == QFT_ERROR_IO / 1000 ||
-                outcome.status == QFT_ERROR_NOT_FOUND)
-        << outcome.status << ": " << outcome.message;
+    EXPECT_NE(status, QFT_ERROR_INTERNAL) << outcome.message;
+    if (fails == Fails::kFile) {
+      EXPECT_TRUE(status / 1000 == QFT_ERROR_IO / 1000 || status == QFT_ERROR_NOT_FOUND)
+          << status << ": " << outcome.message;
+    }
+    if (fails == Fails::kEngine) {  // an op that had none of its own says so in its message
+      EXPECT_TRUE(status == QFT_ERROR_OUT_OF_MEMORY || status == QFT_ERROR_EXECUTION) << status;
+      EXPECT_NE(outcome.message.find("memory"), std::string::npos) << outcome.message;
+    }
   }
 
-  void EveryFailure(const Phase& phase) {
+  // How many of the kind a run has in which none fails.
+  int64_t Count(const Phase& phase, Fails fails) {
     // Twice: the first call of a kind fills what is kept for later ones.
     for (int i = 0; i < 2; ++i) {
-      const Outcome outcome = Run(phase, {.fail_new = std::numeric_limits<int64_t>::max()});
-      ASSERT_EQ(outcome.status, QFT_OK) << outcome.message;
+      const Outcome outcome = Run(phase, PlanOf(fails, kNever, false));
+      EXPECT_EQ(outcome.status, QFT_OK) << outcome.message;
       phase.check(outcome);
       phase.finish();
     }
-    const int64_t files = injection::FileOperations();
-    const int64_t news = injection::Allocations();
-    std::cout << files << " file operations, " << news << " allocations\n";
-    ForEach(phase, true, files);
-    ForEach(phase, false, news);
+    return fails == Fails::kFile  ? injection::FileOperations()
+           : fails == Fails::kNew ? injection::Allocations()
+                                  : injection::EngineAllocations();
+  }
+
+  void EveryFailure(const Phase& phase) {
+    for (const Fails fails : {Fails::kFile, Fails::kNew, Fails::kEngine}) {
+      const int64_t count = Count(phase, fails);
+      std::cout << count << " " << NameOf(fails) << "\n";
+      ForEach(phase, fails, count);
+    }
+  }
+
+  void Set(const std::string& key, const std::string& value) {
+    Must([&](qft_error** error) {
+      return qft_config_set_text(config_, key.data(), key.size(), value.data(), value.size(),
+                                 error);
+    });
+  }
+  // Saves step 1 of `session`, which is at step 2 then, and keeps a copy of the folder.
+  void SaveStepOne(qft_session* session) {
+    StepTo(session, 1);
+    Must([&](qft_error** error) { return Save(session, 1, error); });
+    StepTo(session, 2);
+    fs::copy(folder_, root_ + "/saved", fs::copy_options::recursive);
+  }
+  void PutBackStepOne() {
+    fs::remove_all(folder_);
+    fs::copy(root_ + "/saved", folder_, fs::copy_options::recursive);
+  }
+  qft_status SaveBegin(qft_session* session, qft_event** event, qft_error** error) {
+    return qft_session_save_begin(session, folder_.data(), folder_.size(), "cursor", 6, 1, event,
+                                  error);
   }
 };
 
@@ -178,6 +233,53 @@ TEST_F(NthFailure, Plan) {
   qft_config_destroy(config);
 }
 
+// With memory that is mapped, and with a snapshot's.
+TEST_F(NthFailure, LargeSessionOpen) {
+  Set("snapshot", "host");
+  Set("micro_batch_tokens", "4096");
+  qft_session* session = nullptr;
+  const Phase phase = {[] {},
+                       [&](qft_error** error) {
+                         return qft_session_open(model_, config_, nullptr, &session, error);
+                       },
+                       [&](const Outcome& outcome) {
+                         EXPECT_EQ(outcome.status == QFT_OK, session != nullptr);
+                         EXPECT_EQ(outcome.status == QFT_OK, !injection::Failed());
+                       },
+                       [&] {
+                         qft_session_destroy(session);
+                         session = nullptr;
+                       }};
+  const int64_t count = Count(phase, Fails::kEngine);
+  EXPECT_GE(count, 2);
+  ForEach(phase, Fails::kEngine, count);
+}
+
+TEST_F(NthFailure, Decoder) {
+  qft_session* session = Open();
+  qft_decoder* decoder = nullptr;
+  const int32_t tokens[] = {3, 1, 4};
+  EveryFailure({[] {},
+                [&](qft_error** error) {
+                  const qft_status status = qft_decoder_open(session, 16, &decoder, error);
+                  EXPECT_EQ(status == QFT_OK, decoder != nullptr);
+                  if (status != QFT_OK) return status;
+                  return qft_decoder_feed(decoder, tokens, 3, nullptr, 0, error);
+                },
+                [&](const Outcome& outcome) {
+                  const std::string hash = HashOf(session);
+                  EXPECT_TRUE(hash == HashAt(0) || (hash.empty() && outcome.status != QFT_OK));
+                },
+                [&] {
+                  qft_decoder_destroy(decoder);
+                  decoder = nullptr;
+                  if (!HashOf(session).empty()) return;
+                  qft_session_destroy(session);
+                  session = Open();
+                }});
+  qft_session_destroy(session);
+}
+
 TEST_F(NthFailure, Step) {
   HashAt(2);
   qft_session* session = nullptr;
@@ -217,15 +319,8 @@ TEST_F(NthFailure, FirstStep) {
 
 TEST_F(NthFailure, Save) {
   qft_session* session = Open();
-  StepTo(session, 1);
-  Must([&](qft_error** error) { return Save(session, 1, error); });
-  StepTo(session, 2);
-  const std::string saved = root_ + "/saved";
-  fs::rename(folder_, saved);
-  EveryFailure({[&] {
-                  fs::remove_all(folder_);
-                  fs::copy(saved, folder_, fs::copy_options::recursive);
-                },
+  SaveStepOne(session);
+  EveryFailure({[&] { PutBackStepOne(); },
                 [&](qft_error** error) { return Save(session, 1, error); },
                 [&](const Outcome& outcome) {
                   const int64_t step = Newest();
@@ -237,6 +332,100 @@ TEST_F(NthFailure, Save) {
                   EXPECT_FALSE(fs::exists(folder_ + "/step_2.tmp"));
                 },
                 [] {}});
+  qft_session_destroy(session);
+}
+
+// Beside a step, in host memory of the engine.
+TEST_F(NthFailure, SaveBesideTraining) {
+  Set("snapshot", "host");
+  HashAt(3);
+  qft_session* session = Open();
+  SaveStepOne(session);
+  qft_session_destroy(session);
+  qft_event* event = nullptr;
+  EveryFailure({[&] {
+                  PutBackStepOne();
+                  session = Open();
+                  StepTo(session, 2);
+                },
+                [&](qft_error** error) {
+                  qft_status status = SaveBegin(session, &event, error);
+                  EXPECT_EQ(status == QFT_OK, event != nullptr);
+                  if (status == QFT_OK) status = Step(session, 2, error);
+                  if (status == QFT_OK) status = qft_event_wait(event, kLongMs, error);
+                  return status;
+                },
+                [&](const Outcome& outcome) {
+                  if (event != nullptr) {
+                    const Outcome saved = Call(
+                        [&](qft_error** error) { return qft_event_wait(event, kLongMs, error); });
+                    EXPECT_NE(saved.status, QFT_ERROR_TIMEOUT);
+                  }
+                  EXPECT_TRUE(Newest() == 2 || (Newest() == 1 && outcome.status != QFT_OK));
+                  const std::string hash = HashOf(session);
+                  if (hash.empty()) {
+                    EXPECT_NE(outcome.status, QFT_OK);
+                    return;
+                  }
+                  EXPECT_EQ(hash, HashAt(StepOf(session)));
+                  StepTo(session, 3);
+                  EXPECT_EQ(HashOf(session), HashAt(3));
+                  Must([&](qft_error** error) { return Save(session, 1, error); });
+                  EXPECT_EQ(Newest(), 3);
+                },
+                [&] {
+                  qft_event_destroy(event);
+                  event = nullptr;
+                  qft_session_destroy(session);
+                }});
+}
+
+// The queue of copies takes memory while the copies before it are being made.
+TEST_F(NthFailure, SnapshotCopies) {
+  Set("snapshot", "host");
+  qft_session* session = Open();
+  SaveStepOne(session);
+  qft_event* event = nullptr;
+  const Phase phase = {
+      [&] { PutBackStepOne(); },
+      [&](qft_error** error) {
+        const qft_status status = SaveBegin(session, &event, error);
+        injection::Stop();  // what the thread that writes allocates is not meant
+        return status;
+      },
+      [&](const Outcome& outcome) {
+        EXPECT_EQ(outcome.status, injection::Failed() ? QFT_ERROR_OUT_OF_MEMORY : QFT_OK);
+        EXPECT_EQ(outcome.status == QFT_OK, event != nullptr);
+        if (event == nullptr) {
+          EXPECT_EQ(Newest(), 1);
+          Must([&](qft_error** error) { return SaveBegin(session, &event, error); });
+        }
+        Must([&](qft_error** error) { return qft_event_wait(event, kLongMs, error); });
+        EXPECT_EQ(Newest(), 2);
+        EXPECT_EQ(HashOf(session), HashAt(2));
+      },
+      [&] {
+        qft_event_destroy(event);
+        event = nullptr;
+      }};
+  injection::Plan plan;
+  plan.inside = "CopyThread";
+  plan.fail_new = kNever;
+  phase.check(Run(phase, plan));
+  phase.finish();
+  const int64_t count = injection::Allocations();
+  ASSERT_GE(count, 2);
+  for (const bool for_ever : {false, true}) {
+    for (int64_t n = 1; n <= count && !HasFailure(); ++n) {
+      SCOPED_TRACE(testing::Message() << "allocation " << n << " of " << count);
+      plan.fail_new = n;
+      plan.for_ever = for_ever;
+      const Outcome outcome = Run(phase, plan);
+      EXPECT_TRUE(injection::Failed());
+      phase.check(outcome);
+      phase.finish();
+    }
+  }
   qft_session_destroy(session);
 }
 

@@ -30,7 +30,10 @@ class BackgroundSaveTest : public FolderTest {
   }
   StatusOr<std::shared_ptr<BackgroundSave>> Begin(Session& session, FileSystem& fs,
                                                   int64_t keep = 0) {
-    return BackgroundSave::Begin(session, fs, folder_, "blob", keep);
+    return BackgroundSave::Begin(session, "blob",
+                                 [&fs, folder = folder_, keep](const CheckpointContent& content) {
+                                   return SaveCheckpoint(content, fs, folder, keep);
+                                 });
   }
   // The hash of the states in the newest checkpoint, restored into a session of another beginning.
   std::string SavedHash(int64_t step) {
@@ -77,7 +80,7 @@ TEST_F(BackgroundSaveTest, HoldsTheStatesItBeganWith) {
     StepTiny(*session, 2);
     const std::string hash = HashOf(*session);
     GatedFileSystem gated(real_);
-    const auto save = BackgroundSave::Begin(*session, gated, folder_, "blob", 0);
+    const auto save = Begin(*session, gated);
     ASSERT_TRUE(save.ok()) << save.status();
     StepTiny(*session, 3);
     StepTiny(*session, 4);

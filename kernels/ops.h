@@ -235,12 +235,20 @@ struct CrossEntropyRows {
   float* token_loss = nullptr;
 };
 
-// A range of engine memory and where it goes in host memory.
-struct HostCopy {
-  void* host = nullptr;
-  const void* source = nullptr;
+// One copy between engine and host memory, beside the operations.
+struct Copy {
+  void* to = nullptr;
+  const void* from = nullptr;
   size_t bytes = 0;
 };
+
+// Copies of a lane happen in the order in which they were started.
+enum class CopyLane : int32_t {
+  kSnapshot,  // to host memory, for who reads a copy of states at leisure
+  kStore,     // to host memory, from where it is loaded again
+  kLoad,      // to engine memory, after all kStore copies that were started before
+};
+inline constexpr int kCopyLanes = 3;
 
 // What a plan asks of an engine: the memory it takes beside what it is given. It can be had without
 // the device, too (kernels/cuda/profile.h).
@@ -274,7 +282,8 @@ class Engine : public EngineProfile {
   // 64-byte aligned, zeroed; nullptr when there is none left. Blocking.
   virtual void* Allocate(size_t bytes) = 0;
   virtual void Free(void* data, size_t bytes) = 0;
-  // Ordered with the operations; host memory may be reused when the call returns.
+  // Ordered with the operations; host memory may be reused when the call returns. The engine's side
+  // may be memory of AllocateHost, too.
   virtual void CopyToEngine(void* destination, const void* host, size_t bytes) = 0;
   virtual void CopyToHost(void* host, const void* source, size_t bytes) = 0;
   virtual void Fill(void* destination, int value, size_t bytes) = 0;
@@ -291,16 +300,16 @@ class Engine : public EngineProfile {
   // when there is none left. Blocking.
   virtual void* AllocateHost(size_t bytes) = 0;
   virtual void FreeHost(void* data, size_t bytes) = 0;
-  // Copies `count` ranges to host memory while later operations run; what earlier operations wrote
-  // is copied. Copies happen in the order in which they were started. Who lets an operation write
-  // to a range calls OrderAfterCopies before it. Returns at once, with a ticket: 1 and up.
-  virtual uint64_t StartCopies(const HostCopy* copies, int64_t count) = 0;
-  // What is enqueued from now on happens after all copies up to `ticket`; no other copy and not the
-  // caller is waited for, where operations run by themselves.
-  virtual void OrderAfterCopies(uint64_t ticket) = 0;
-  // Waits for all copies up to `ticket`. On any thread, also while others use the engine. Returns
-  // nullptr, or a message: then the host memory does not hold what it should.
-  virtual const char* WaitForCopies(uint64_t ticket) = 0;
+  // Copies `count` ranges while later operations run, after all earlier operations. Who lets an
+  // operation write to what is read, or touch what is written, calls OrderAfterCopies before it.
+  // Returns at once, with a ticket of the lane: 1 and up.
+  virtual uint64_t StartCopies(CopyLane lane, const Copy* copies, int64_t count) = 0;
+  // What is enqueued from now on happens after all copies of the lane up to `ticket`; no other copy
+  // and not the caller is waited for, where operations run by themselves.
+  virtual void OrderAfterCopies(CopyLane lane, uint64_t ticket) = 0;
+  // Waits for all copies of the lane up to `ticket`. On any thread, also while others use the
+  // engine. Returns nullptr, or a message: then memory does not hold what it should.
+  virtual const char* WaitForCopies(CopyLane lane, uint64_t ticket) = 0;
 
   // --- quantising -------------------------------------------------------------------------------
   // x [R, C] fp32 -> out [R, C]. kI8: scale = absmax/127 per row over what is not critical, codes

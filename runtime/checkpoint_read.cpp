@@ -156,12 +156,14 @@ Status RestoreCheckpoint(Session& session, FileSystem& fs, const CheckpointFiles
     for (size_t begin = 0; begin < part.bytes; begin += kCheckpointCopyBytes) {
       buffer.resize(std::min(kCheckpointCopyBytes, part.bytes - begin));
       Status read = file.tensors->ReadBytes(part.info.name, begin, buffer.size(), buffer.data());
+      if (read.ok()) {
+        read =
+            session.WriteState(static_cast<char*>(part.data) + begin, buffer.data(), buffer.size());
+      }
       if (!read.ok()) {
         session.Poison(kLoadedHalfWay);
         return read;
       }
-      session.engine().CopyToEngine(static_cast<char*>(part.data) + begin, buffer.data(),
-                                    buffer.size());
     }
   }
   QFT_RETURN_IF_ERROR(session.CheckCriticalColumns());

@@ -14,13 +14,13 @@ namespace {
 // Everything goes through one buffer.
 PartReader EngineReader(Session& session, const std::vector<StatePart>& parts) {
   auto buffer = std::make_shared<std::vector<char>>();
-  return [&session, parts, buffer](size_t part, size_t begin,
-                                   size_t size) -> StatusOr<const char*> {
-    buffer->resize(size);
-    session.engine().CopyToHost(buffer->data(), static_cast<char*>(parts[part].data) + begin, size);
-    QFT_RETURN_IF_ERROR(session.Synchronize());
-    return buffer->data();
-  };
+  return
+      [&session, parts, buffer](size_t part, size_t begin, size_t size) -> StatusOr<const char*> {
+        buffer->resize(size);
+        QFT_RETURN_IF_ERROR(
+            session.ReadState(buffer->data(), static_cast<char*>(parts[part].data) + begin, size));
+        return buffer->data();
+      };
 }
 
 // Gives sink(data, size) the part piece by piece.

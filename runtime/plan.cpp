@@ -138,9 +138,32 @@ void AllocateStack(const Plan& plan, GradientStack& stack, Arena& arena) {
 
 void CountBytes(Plan& plan, const EngineProfile& engine) {
   Arena arena(nullptr);
-  AllocateSession(plan, engine, arena);
+  Arena home(nullptr, 0, kStoreAlignment);
+  AllocateSession(plan, engine, arena, home);
   for (int i = 0; i < kPurposes; ++i) plan.bytes[i] = arena.bytes(static_cast<Purpose>(i));
   plan.total_bytes = arena.total_bytes();
+  plan.home_bytes = home.total_bytes();
+}
+
+// Rows that one update takes.
+int64_t UpdatedRows(const Plan& plan, int tensor) {
+  const LlamaTensors& tensors = plan.model->tensors();
+  return plan.fused ? AccumulatorRows(tensors, tensor) : tensors.table[tensor].rows;
+}
+
+// As configured, but no more than all momentum and no less than what one update takes.
+int64_t StagingBytes(const Plan& plan, int64_t configured) {
+  const TensorTable& table = plan.model->table();
+  int64_t largest = 0;
+  int64_t all = 0;
+  for (int i = 0; i < table.size(); ++i) {
+    if (!plan.trains(i) || !table[i].quantised) continue;
+    MomentumUnit unit{{}, UpdatedRows(plan, i), table[i].cols, plan.critical_count};
+    largest = std::max(largest, unit.bytes());
+    unit.rows = table[i].rows;
+    all += unit.bytes();
+  }
+  return std::max(std::min(configured, all), largest);
 }
 
 // What a checkpoint holds stands in these.
@@ -155,10 +178,28 @@ int64_t StateBytes(const Plan& plan) {
 
 Status CheckHostMemory(const Plan& plan) {
   const int64_t available = AvailableHostMemory();
-  if (available == 0 || plan.snapshot_bytes <= available) return absl::OkStatus();
+  const int64_t momentum = plan.momentum_tier == Tier::kHost   ? plan.home_bytes
+                           : plan.momentum_tier == Tier::kNvme ? plan.staging_bytes
+                                                               : 0;
+  if (available == 0 || plan.snapshot_bytes + momentum <= available) return absl::OkStatus();
   return MakeError(ErrorCode::kOutOfMemory,
-                   absl::StrCat("snapshot = host needs ", Gigabytes(plan.snapshot_bytes),
-                                " of host memory, available are ", Gigabytes(available)));
+                   absl::StrCat("momentum and snapshot need ", Gigabytes(momentum), " and ",
+                                Gigabytes(plan.snapshot_bytes), " of host memory, available are ",
+                                Gigabytes(available)));
+}
+
+Status PlaceMomentum(Plan& plan, const SessionConfig& config) {
+  if (!plan.train || config.momentum == Tier::kDevice) return absl::OkStatus();
+  if (!plan.int8_states) return Unsupported("momentum = host and nvme need states = int8");
+  if (config.momentum == Tier::kNvme && config.nvme_folders.empty()) {
+    return InvalidArgument("momentum = nvme needs nvme_folders");
+  }
+  if (config.momentum == Tier::kNvme && config.snapshot == SnapshotPlace::kHost) {
+    return Unsupported("snapshot = host keeps momentum in host memory: use momentum = host");
+  }
+  plan.momentum_tier = config.momentum;
+  plan.staging_bytes = StagingBytes(plan, config.staging);
+  return absl::OkStatus();
 }
 
 // Gives up activations of as few blocks as fit, in the order of what a byte costs to make again:
@@ -274,6 +315,7 @@ StatusOr<Plan> DecidePlan(std::shared_ptr<const Model> model, const SessionConfi
     return Unsupported("arithmetic = integer needs states = int8");
   }
   plan.fused = config.gradients == GradientMode::kFused;
+  QFT_RETURN_IF_ERROR(PlaceMomentum(plan, config));
   if (plan.fused && !plan.vertical && plan.micro_batches > 1) {
     return Unsupported("gradients = fused needs accumulation = vertical");
   }
@@ -285,7 +327,9 @@ StatusOr<Plan> DecidePlan(std::shared_ptr<const Model> model, const SessionConfi
                                   plan.model->config().layers, " blocks are too many"));
   }
   CountBytes(plan, engine);
-  if (plan.train && config.snapshot == SnapshotPlace::kHost) plan.snapshot_bytes = StateBytes(plan);
+  if (plan.train && config.snapshot == SnapshotPlace::kHost) {
+    plan.snapshot_bytes = StateBytes(plan) + plan.home_bytes;
+  }
   plan.occupied_bytes = engine.OccupiedMemory();
   plan.reserved_bytes = engine.ReservedMemory();
   const int64_t beside = plan.occupied_bytes + plan.reserved_bytes;
@@ -299,6 +343,7 @@ StatusOr<Plan> DecidePlan(std::shared_ptr<const Model> model, const SessionConfi
   if (!plan.fits() && config.gradients == GradientMode::kAuto && plan.train &&
       (plan.vertical || plan.micro_batches == 1)) {
     plan.fused = true;
+    QFT_RETURN_IF_ERROR(PlaceMomentum(plan, config));
     CountBytes(plan, engine);
     plan.all_kept_bytes = plan.total_bytes;
   }
@@ -342,16 +387,19 @@ std::vector<int64_t> SiteWidths(const Plan& plan) {
   return widths;
 }
 
-SessionBuffers AllocateSession(const Plan& plan, const EngineProfile& engine, Arena& arena) {
+SessionBuffers AllocateSession(const Plan& plan, const EngineProfile& engine, Arena& arena,
+                               Arena& home) {
   const Model& model = *plan.model;
   const int64_t blocks = static_cast<int64_t>(model.tensors().blocks.size());
   SessionBuffers buffers;
   buffers.critical_columns = arena.Allocate<int32_t>(
       Purpose::kCritical, static_cast<int64_t>(SiteWidths(plan).size()) * plan.critical_count);
   for (int i = 0; i < model.table().size(); ++i) {
-    buffers.tensors.push_back(AllocateTensorState(model.table()[i], plan.trains(i),
-                                                  plan.format(i, buffers.critical_columns), arena));
+    buffers.tensors.push_back(AllocateTensorState(
+        model.table()[i], plan.trains(i), plan.format(i, buffers.critical_columns), arena,
+        plan.momentum_tier == Tier::kDevice ? arena : home));
   }
+  buffers.staging = arena.Allocate(Purpose::kStaging, plan.staging_bytes);
   if (plan.train) {
     AllocateStack(plan, buffers.stack, arena);
     buffers.accumulators = AllocateAccumulators(plan, arena);
@@ -381,6 +429,23 @@ SessionBuffers AllocateSession(const Plan& plan, const EngineProfile& engine, Ar
   return buffers;
 }
 
+std::vector<MomentumUnit> MomentumUnits(const Plan& plan, const std::vector<TensorState>& states,
+                                        const std::vector<int>& tensors) {
+  std::vector<MomentumUnit> units;
+  if (plan.momentum_tier == Tier::kDevice) return units;
+  const TensorTable& table = plan.model->table();
+  for (const int tensor : tensors) {
+    if (!plan.trains(tensor) || states[tensor].momentum.dtype != DType::kI8) continue;
+    const int64_t step = UpdatedRows(plan, tensor);
+    for (int64_t row = 0; row < table[tensor].rows; row += step) {
+      const int64_t rows = std::min(step, table[tensor].rows - row);
+      const TensorState part = TensorRows(states[tensor], row, rows);
+      units.push_back({part.momentum, rows, table[tensor].cols, part.weight.critical.count});
+    }
+  }
+  return units;
+}
+
 nlohmann::ordered_json PlanToJson(const Plan& plan, const EngineProfile& engine) {
   nlohmann::ordered_json json;
   json["engine"] = engine.Name();
@@ -403,6 +468,8 @@ nlohmann::ordered_json PlanToJson(const Plan& plan, const EngineProfile& engine)
   }
   json["bytes"]["total"] = plan.total_bytes;
   json["host_bytes"]["snapshot"] = plan.snapshot_bytes;
+  json["momentum_tier"] = TierName(plan.momentum_tier);
+  json["momentum_home_bytes"] = plan.home_bytes;
   json["occupied_bytes"] = plan.occupied_bytes;
   json["reserved_bytes"] = plan.reserved_bytes;
   return json;

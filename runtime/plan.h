@@ -12,6 +12,7 @@
 #include "runtime/schedule.h"
 #include "runtime/session_config.h"
 #include "runtime/state/gradient_stack.h"
+#include "runtime/state/momentum_stream.h"
 #include "runtime/state/tensor_state.h"
 
 namespace qft {
@@ -39,7 +40,10 @@ struct Plan {
   int64_t bytes[kPurposes] = {};
   int64_t total_bytes = 0;
   int64_t snapshot_bytes = 0;  // of host memory beside these; the states' own sum
-  int64_t limit_bytes = 0;     // for total_bytes; 0: there is none
+  Tier momentum_tier = Tier::kDevice;
+  int64_t home_bytes = 0;     // of that tier, unless it is the device
+  int64_t staging_bytes = 0;  // through which they pass, of engine memory; of a store also host
+  int64_t limit_bytes = 0;    // for total_bytes; 0: there is none
   // Of the device beside total_bytes: context and libraries, and what others hold.
   int64_t occupied_bytes = 0;
   int64_t reserved_bytes = 0;  // and what stays free for the driver
@@ -60,6 +64,7 @@ struct Plan {
 
 // All memory of a session.
 struct SessionBuffers {
+  void* staging = nullptr;  // of momentum that lives elsewhere
   std::vector<TensorState> tensors;
   int32_t* critical_columns = nullptr;  // [sites, critical_count]
   GradientStack stack;
@@ -86,7 +91,13 @@ int64_t PaddedTokens(int64_t tokens, const EngineProfile& engine);
 // Columns of the operand at each site: 4 a block and the head's.
 std::vector<int64_t> SiteWidths(const Plan& plan);
 
-SessionBuffers AllocateSession(const Plan& plan, const EngineProfile& engine, Arena& arena);
+// home: for momentum of quantised tensors, where it is not the device's: aligned as a store needs.
+SessionBuffers AllocateSession(const Plan& plan, const EngineProfile& engine, Arena& arena,
+                               Arena& home);
+
+// What updates take from the home of momentum, one after the other; in an order of `tensors`.
+std::vector<MomentumUnit> MomentumUnits(const Plan& plan, const std::vector<TensorState>& states,
+                                        const std::vector<int>& tensors);
 
 // "12.345 GB", in powers of ten.
 std::string Gigabytes(int64_t bytes);

@@ -67,6 +67,11 @@ Memory MemoryOf(const Plan& plan, const char* engine_tier) {
   }
   memory.Add("context", engine_tier, plan.occupied_bytes);
   memory.Add("snapshot", "host", plan.snapshot_bytes);
+  if (plan.momentum_tier == Tier::kDevice) return memory;
+  memory.Add(PurposeName(Purpose::kMomentum), TierName(plan.momentum_tier), plan.home_bytes);
+  if (plan.momentum_tier == Tier::kNvme) {
+    memory.Add(PurposeName(Purpose::kStaging), "host", plan.staging_bytes);
+  }
   return memory;
 }
 

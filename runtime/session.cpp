@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "absl/strings/str_split.h"
 #include "runtime/cuda_module.h"
 #include "runtime/step.h"
 
@@ -32,6 +33,16 @@ int32_t TargetOf(const BatchView& batch, int64_t t) {
   return same_document ? batch.token_ids[t + 1] : -1;
 }
 
+// nullptr where momentum lives in the engine's memory.
+StatusOr<std::unique_ptr<StateHome>> OpenHome(const Plan& plan, const SessionConfig& config,
+                                              Engine& engine) {
+  if (plan.momentum_tier == Tier::kDevice) return nullptr;
+  StoreOptions store;
+  store.folders = absl::StrSplit(config.nvme_folders, ':', absl::SkipEmpty());
+  store.backend = config.nvme_backend;
+  return StateHome::Open(engine, plan.momentum_tier, plan.home_bytes, std::move(store));
+}
+
 float LossWeightOf(const BatchView& batch, int64_t t) {
   if (TargetOf(batch, t) < 0) return 0;
   return batch.loss_weights == nullptr ? 1.0f : batch.loss_weights[t];
@@ -43,8 +54,9 @@ StatusOr<std::unique_ptr<Session>> Session::Open(std::shared_ptr<const Model> mo
                                                  const SessionConfig& config, LogSink log) {
   QFT_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, MakeEngine(config));
   QFT_ASSIGN_OR_RETURN(Plan plan, MakePlan(std::move(model), config, *engine));
+  QFT_ASSIGN_OR_RETURN(std::unique_ptr<StateHome> home, OpenHome(plan, config, *engine));
   std::unique_ptr<Session> session(
-      new Session(std::move(plan), config, std::move(engine), std::move(log)));
+      new Session(std::move(plan), config, std::move(engine), std::move(home), std::move(log)));
   if (!session->arena_.status().ok()) {
     return Annotate(session->arena_.status(),
                     absl::StrCat("the plan is ", session->plan_.total_bytes, " bytes"));
@@ -54,20 +66,25 @@ StatusOr<std::unique_ptr<Session>> Session::Open(std::shared_ptr<const Model> mo
                      absl::StrCat("no memory for ", session->plan_.snapshot_bytes,
                                   " bytes of a snapshot (snapshot = host)"));
   }
+  QFT_RETURN_IF_ERROR(session->momentum_.Open());
   session->MakeKeys();
   QFT_RETURN_IF_ERROR(session->LoadWeights());
   session->LogPlan();
   return session;
 }
 
-Session::Session(Plan plan, SessionConfig config, std::unique_ptr<Engine> engine, LogSink log)
+Session::Session(Plan plan, SessionConfig config, std::unique_ptr<Engine> engine,
+                 std::unique_ptr<StateHome> home, LogSink log)
     : plan_(std::move(plan)),
       config_(std::move(config)),
       engine_(std::move(engine)),
       log_(std::move(log)),
       arena_(engine_.get(), plan_.total_bytes),
-      buffers_(AllocateSession(plan_, *engine_, arena_)),
-      snapshot_(*engine_, plan_.snapshot_bytes) {
+      home_(std::move(home)),
+      home_arena_(home_ == nullptr ? nullptr : home_->base(), plan_.home_bytes, kStoreAlignment),
+      buffers_(AllocateSession(plan_, *engine_, arena_, home_arena_)),
+      snapshot_(*engine_, plan_.snapshot_bytes),
+      momentum_(*engine_, home_.get(), buffers_.staging, plan_.staging_bytes, plan_.staging_bytes) {
   engine_->UseScratch(buffers_.engine_scratch, buffers_.engine_scratch_bytes);
 }
 
@@ -239,6 +256,7 @@ Status Session::BeginStep(const StepOptions& options) {
   state.step = step_;
   state.learning_rate = static_cast<float>(options.learning_rate);
   WriteStepState(state);
+  momentum_.Begin(MomentumUnits(plan_, buffers_.tensors, UpdateOrder(plan_)));
   return absl::OkStatus();
 }
 
@@ -399,6 +417,7 @@ StatusOr<StepResult> Session::EndStep() {
   }
   buffers_.stack.Clear();
   QFT_RETURN_IF_ERROR(Synchronize());
+  QFT_RETURN_IF_ERROR(FinishMomentum());
   const StepState state = ReadStepState();
   step_open_ = false;
   ++step_;
@@ -453,6 +472,33 @@ Status Session::AbandonStep() {
   }
   buffers_.stack.Clear();
   step_open_ = false;
+  return absl::OkStatus();
+}
+
+// An update of which the momentum was not there has spoilt the weights.
+Status Session::FinishMomentum() {
+  Status finished = momentum_.Finish();
+  if (!finished.ok()) Poison("momentum could not be moved");
+  return finished;
+}
+
+Status Session::ReadState(void* host, const void* state, size_t bytes) {
+  if (home_ != nullptr && home_->Holds(state)) {
+    QFT_RETURN_IF_ERROR(momentum_.Settle());
+    return home_->Read(host, state, bytes);
+  }
+  engine_->CopyToHost(host, state, bytes);
+  return Synchronize();
+}
+
+Status Session::WriteState(void* state, const void* host, size_t bytes) {
+  if (home_ == nullptr || !home_->Holds(state)) {
+    engine_->CopyToEngine(state, host, bytes);
+    return absl::OkStatus();
+  }
+  QFT_RETURN_IF_ERROR(momentum_.Settle());
+  QFT_RETURN_IF_ERROR(home_->Write(state, host, bytes));
+  momentum_.Restart();
   return absl::OkStatus();
 }
 

@@ -95,6 +95,9 @@ class Session {
   std::vector<TensorState>& tensor_states() { return buffers_.tensors; }
   const StackEntry* FindGradient(int tensor);
   Snapshot& snapshot() { return snapshot_; }
+  // A tensor's states, wherever they live.
+  Status ReadState(void* host, const void* state, size_t bytes);
+  Status WriteState(void* state, const void* host, size_t bytes);
   Progress progress() const { return {step_, previous_square_sum_, rounding_square_sum_}; }
   int32_t* critical_columns() { return buffers_.critical_columns; }
   // Share of the critical features that would be chosen again today; 1 where there are none. A
@@ -114,7 +117,8 @@ class Session {
  private:
   friend class StepRunner;
 
-  Session(Plan plan, SessionConfig config, std::unique_ptr<Engine> engine, LogSink log);
+  Session(Plan plan, SessionConfig config, std::unique_ptr<Engine> engine,
+          std::unique_ptr<StateHome> home, LogSink log);
   Status LoadWeights();
   Status EncodeWeights(const std::vector<TensorState>& states);
   void LoadFrequencies();
@@ -129,6 +133,7 @@ class Session {
   StepState ReadStepState();
   void WriteStepState(const StepState& state);
   void SetGradientScale();
+  Status FinishMomentum();
   StepResult MakeResult(const StepState& state) const;
   Status RunForward(const BatchView& batch);
   // Chooses the critical features by the states as they are.
@@ -143,8 +148,11 @@ class Session {
   std::unique_ptr<Engine> engine_;
   LogSink log_;
   Arena arena_;
+  std::unique_ptr<StateHome> home_;  // of momentum; nullptr: the arena
+  Arena home_arena_;
   SessionBuffers buffers_;
   Snapshot snapshot_;
+  MomentumStream momentum_;
   std::vector<TensorKeys> keys_;
   std::vector<TensorKeys> head_keys_;
 

@@ -27,6 +27,11 @@ struct IntKey {
   int64_t maximum;
 };
 
+// Any text.
+struct TextKey {
+  std::string SessionConfig::*member;
+};
+
 struct FloatKey {
   double SessionConfig::*member;
   double minimum;
@@ -36,7 +41,7 @@ struct FloatKey {
 
 struct Key {
   const char* name;
-  std::variant<ChoiceKey, IntKey, FloatKey> kind;
+  std::variant<ChoiceKey, IntKey, FloatKey, TextKey> kind;
   const char* meaning;
 };
 
@@ -118,6 +123,21 @@ std::vector<Key> MakeKeys() {
       {"snapshot", Choice<&Config::snapshot>({"none", "host"}),
        "host: host memory for a copy of all states is planned, so that a checkpoint is written "
        "beside training; none: training stands still meanwhile. Does not change results"},
+      {"momentum", Choice<&Config::momentum>({"device", "host", "nvme"}),
+       "where momentum lives: beside the weights, in host memory, or in files in nvme_folders. "
+       "Does "
+       "not change results"},
+      {"nvme_folders", TextKey{&Config::nvme_folders},
+       "folders for momentum = nvme, separated by colons: bytes are striped over them, and nothing "
+       "is left there"},
+      {"nvme_backend", Choice<&Config::nvme_backend>({"auto", "io_uring", "threads"}),
+       "how files are read and written; auto: by io_uring where it is permitted. Does not change "
+       "results"},
+      {"staging", IntKey{&Config::staging, 0, kNoMaximum},
+       "most bytes of engine memory through which momentum passes that lives elsewhere, and as "
+       "many "
+       "of host memory with momentum = nvme; at least what one update needs. Does not change "
+       "results"},
   };
 }
 
@@ -135,7 +155,7 @@ StatusOr<const Key*> FindKey(std::string_view name) {
 }
 
 const char* TypeName(const Key& key) {
-  constexpr const char* kNames[] = {"string", "int", "float"};
+  constexpr const char* kNames[] = {"string", "int", "float", "string"};
   return kNames[key.kind.index()];
 }
 
@@ -200,6 +220,7 @@ Json ValueOf(const SessionConfig& config, const Key& key) {
     return choice->names[static_cast<size_t>(choice->get(config))];
   }
   if (const auto* number = std::get_if<IntKey>(&key.kind)) return config.*number->member;
+  if (const auto* text = std::get_if<TextKey>(&key.kind)) return config.*text->member;
   return config.*std::get<FloatKey>(key.kind).member;
 }
 
@@ -208,6 +229,7 @@ Json RangeOf(const Key& key) {
   if (const auto* number = std::get_if<IntKey>(&key.kind)) {
     return {{"minimum", number->minimum}, {"maximum", number->maximum}};
   }
+  if (std::holds_alternative<TextKey>(key.kind)) return Json::object();
   const auto& number = std::get<FloatKey>(key.kind);
   return {{"minimum", number.minimum},
           {number.maximum_excluded ? "below" : "maximum", number.maximum}};
@@ -217,6 +239,10 @@ Json RangeOf(const Key& key) {
 
 Status SessionConfig::SetString(std::string_view key, std::string_view value) {
   QFT_ASSIGN_OR_RETURN(const Key* found, FindKey(key));
+  if (const auto* text = std::get_if<TextKey>(&found->kind)) {
+    this->*text->member = value;
+    return absl::OkStatus();
+  }
   if (!std::holds_alternative<ChoiceKey>(found->kind)) return WrongType(*found, "string");
   return SetChoice(*this, *found, value);
 }
@@ -235,7 +261,10 @@ Status SessionConfig::SetFloat(std::string_view key, double value) {
 
 Status SessionConfig::SetText(std::string_view key, std::string_view value) {
   QFT_ASSIGN_OR_RETURN(const Key* found, FindKey(key));
-  if (std::holds_alternative<ChoiceKey>(found->kind)) return SetChoice(*this, *found, value);
+  if (std::holds_alternative<ChoiceKey>(found->kind) ||
+      std::holds_alternative<TextKey>(found->kind)) {
+    return SetString(key, value);
+  }
   if (std::holds_alternative<IntKey>(found->kind)) {
     return ParseAndSet<int64_t>(*this, *found, value);
   }

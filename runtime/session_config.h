@@ -9,6 +9,8 @@
 
 #include "base/status.h"
 #include "kernels/ops.h"
+#include "offload/store.h"
+#include "runtime/state/state_home.h"
 
 namespace qft {
 
@@ -55,6 +57,10 @@ struct SessionConfig {
   int64_t residual_bits = 4;
   int64_t memory_limit = 0;
   SnapshotPlace snapshot = SnapshotPlace::kNone;
+  Tier momentum = Tier::kDevice;
+  std::string nvme_folders;  // separated by colons
+  StoreBackend nvme_backend = StoreBackend::kAuto;
+  int64_t staging = int64_t{512} << 20;
   std::vector<TensorGroup> groups;
 
   // Errors of the setters: kUnknownKey, kInvalidArgument (the key has another type), kOutOfRange.
@@ -73,8 +79,8 @@ struct SessionConfig {
 };
 
 // A JSON array of {key, type, default, range, meaning} in the order of the table. type: "string",
-// "int" or "float". range: {"choices": [...]} of a string, {"minimum": x, "maximum": y} of a
-// number, with "below" in place of "maximum" where y itself is excluded.
+// "int" or "float". range: {"choices": [...]} of a string, {} where it is any text, {"minimum": x,
+// "maximum": y} of a number, with "below" in place of "maximum" where y itself is excluded.
 std::string DescribeSessionConfig();
 
 // Whether `name` matches `pattern`: * stands for any text, ? for one byte. The time is at most

@@ -23,7 +23,7 @@ Snapshot::Snapshot(Engine& engine, int64_t bytes) : engine_(engine) {
 }
 
 Snapshot::~Snapshot() {
-  engine_.WaitForCopies(last_ticket_);
+  engine_.WaitForCopies(CopyLane::kSnapshot, last_ticket_);
   engine_.FreeHost(memory_, static_cast<size_t>(capacity_));
 }
 
@@ -40,7 +40,7 @@ Status Snapshot::Start(const std::vector<StateRange>& ranges) {
   copied_.assign(ranges.size(), {});
   tickets_.clear();
   char* next = static_cast<char*>(memory_);
-  std::vector<HostCopy> copies;
+  std::vector<Copy> copies;
   for (size_t begin = 0; begin < ranges.size();) {
     const int tensor = ranges[begin].tensor;
     size_t end = begin;
@@ -50,7 +50,8 @@ Status Snapshot::Start(const std::vector<StateRange>& ranges) {
       copies.push_back({next, ranges[end].data, ranges[end].bytes});
       next += Align(ranges[end].bytes);
     }
-    last_ticket_ = engine_.StartCopies(copies.data(), static_cast<int64_t>(copies.size()));
+    last_ticket_ = engine_.StartCopies(CopyLane::kSnapshot, copies.data(),
+                                       static_cast<int64_t>(copies.size()));
     for (size_t i = begin; i < end; ++i) copied_[i].ticket = last_ticket_;
     if (tensor >= 0) {
       tickets_.resize(std::max(tickets_.size(), static_cast<size_t>(tensor) + 1));
@@ -65,7 +66,7 @@ Status Snapshot::Start(const std::vector<StateRange>& ranges) {
 void Snapshot::BeforeOverwrite(int tensor) {
   const auto index = static_cast<size_t>(tensor);
   if (index >= tickets_.size() || tickets_[index] == 0) return;
-  engine_.OrderAfterCopies(tickets_[index]);
+  engine_.OrderAfterCopies(CopyLane::kSnapshot, tickets_[index]);
   tickets_[index] = 0;
 }
 
@@ -75,17 +76,17 @@ bool Snapshot::untouched(int tensor) const {
 }
 
 void Snapshot::BeforeOverwriteAll() {
-  engine_.OrderAfterCopies(last_ticket_);
+  engine_.OrderAfterCopies(CopyLane::kSnapshot, last_ticket_);
 }
 
 StatusOr<const char*> Snapshot::Read(size_t range) const {
-  const char* message = engine_.WaitForCopies(copied_[range].ticket);
+  const char* message = engine_.WaitForCopies(CopyLane::kSnapshot, copied_[range].ticket);
   if (message != nullptr) return MakeError(ErrorCode::kExecution, message);
   return copied_[range].data;
 }
 
 Status Snapshot::Release() {
-  const char* message = engine_.WaitForCopies(last_ticket_);
+  const char* message = engine_.WaitForCopies(CopyLane::kSnapshot, last_ticket_);
   in_use_.store(false, std::memory_order_release);
   return message == nullptr ? absl::OkStatus() : MakeError(ErrorCode::kExecution, message);
 }

@@ -79,8 +79,9 @@ void StepRunner::UpdateAll() {
     const StackEntry entry = stack.Pop();
     const TensorState& state = session_.buffers_.tensors[entry.tensor];
     session_.snapshot_.BeforeOverwrite(entry.tensor);
-    llama_.engine->LionUpdate(OptionsFor(entry.tensor), state.weight, state.momentum,
-                              entry.gradient, step_);
+    llama_.engine->LionUpdate(OptionsFor(entry.tensor), state.weight,
+                              session_.momentum_.Enter(state.momentum), entry.gradient, step_);
+    session_.momentum_.Leave(state.momentum);
   }
 }
 
@@ -161,7 +162,8 @@ void StepRunner::UpdateRows(int tensor, int64_t rounding, int64_t row_begin, int
   session_.snapshot_.BeforeOverwrite(tensor);
   llama_.engine->EncodeAndUpdate(FirstRows(For(tensor), rows),
                                  RandomFor(tensor, rounding, row_begin), options, state.weight,
-                                 state.momentum, step_);
+                                 session_.momentum_.Enter(state.momentum), step_);
+  session_.momentum_.Leave(state.momentum);
 }
 
 // Each rounding of the same element within a step has rows of its own in the random stream.

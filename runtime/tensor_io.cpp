@@ -32,20 +32,19 @@ std::vector<int32_t> CriticalColumns(Session& session, const CriticalFeatures& c
 }
 
 Status ReadPart(Session& session, const TensorSpec& spec, const Part& part, float* out) {
-  Engine& engine = session.engine();
   if (part.dtype == DType::kF32) {
-    engine.CopyToHost(out, part.data, spec.elements() * sizeof(float));
-    return session.Synchronize();
+    return session.ReadState(out, part.data, spec.elements() * sizeof(float));
   }
   const int64_t blocks = (spec.cols + part.block - 1) / part.block;
   std::vector<int8_t> codes(static_cast<size_t>(spec.elements()));
   std::vector<float> grid(static_cast<size_t>(spec.rows * blocks));
-  engine.CopyToHost(codes.data(), part.data, codes.size());
-  engine.CopyToHost(grid.data(), part.grid, grid.size() * sizeof(float));
+  QFT_RETURN_IF_ERROR(session.ReadState(codes.data(), part.data, codes.size()));
+  QFT_RETURN_IF_ERROR(session.ReadState(grid.data(), part.grid, grid.size() * sizeof(float)));
   DecodeBlocks(codes, grid, spec.rows, spec.cols, part.block, out);
   const std::vector<int32_t> columns = CriticalColumns(session, part.critical);
   std::vector<float> critical(static_cast<size_t>(spec.rows) * columns.size());
-  engine.CopyToHost(critical.data(), part.critical.values, critical.size() * sizeof(float));
+  QFT_RETURN_IF_ERROR(
+      session.ReadState(critical.data(), part.critical.values, critical.size() * sizeof(float)));
   for (size_t i = 0; i < critical.size(); ++i) {
     const auto row = static_cast<int64_t>(i / columns.size());
     out[row * spec.cols + columns[i % columns.size()]] = critical[i];
@@ -96,9 +95,8 @@ CriticalFeatures MomentumCritical(const TensorState& state) {
 
 Status WriteMomentum(Session& session, const TensorSpec& spec, const TensorState& state,
                      const float* values) {
-  Engine& engine = session.engine();
   if (state.momentum.dtype == DType::kF32) {
-    engine.CopyToEngine(state.momentum.data, values, spec.elements() * sizeof(float));
+    session.engine().CopyToEngine(state.momentum.data, values, spec.elements() * sizeof(float));
     return session.Synchronize();
   }
   const std::vector<int32_t> columns = CriticalColumns(session, state.weight.critical);
@@ -113,9 +111,11 @@ Status WriteMomentum(Session& session, const TensorSpec& spec, const TensorState
   std::vector<int8_t> codes;
   std::vector<float> grid;
   EncodeMomentum(ordinary.data(), spec.rows, spec.cols, codes, grid);
-  engine.CopyToEngine(state.momentum.data, codes.data(), codes.size());
-  engine.CopyToEngine(state.momentum.grid, grid.data(), grid.size() * sizeof(float));
-  engine.CopyToEngine(state.momentum.critical, critical.data(), critical.size() * sizeof(float));
+  QFT_RETURN_IF_ERROR(session.WriteState(state.momentum.data, codes.data(), codes.size()));
+  QFT_RETURN_IF_ERROR(
+      session.WriteState(state.momentum.grid, grid.data(), grid.size() * sizeof(float)));
+  QFT_RETURN_IF_ERROR(session.WriteState(state.momentum.critical, critical.data(),
+                                         critical.size() * sizeof(float)));
   return session.Synchronize();
 }
 

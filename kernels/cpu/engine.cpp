@@ -102,10 +102,11 @@ void* CpuEngine::AllocateHost(size_t bytes) {
 void CpuEngine::FreeHost(void* data, size_t bytes) {
   Free(data, bytes);
 }
-uint64_t CpuEngine::StartCopies(const HostCopy* copies, int64_t count) {
+// All lanes are one thread's.
+uint64_t CpuEngine::StartCopies(CopyLane /*lane*/, const Copy* copies, int64_t count) {
   try {
     for (int64_t i = 0; i < count; ++i) {
-      copies_.Start(copies[i].host, copies[i].source, copies[i].bytes);
+      copies_.Start(copies[i].to, copies[i].from, copies[i].bytes);
     }
   } catch (...) {
     copies_.Wait(copies_.started());  // there is no ticket to wait for them with
@@ -114,10 +115,10 @@ uint64_t CpuEngine::StartCopies(const HostCopy* copies, int64_t count) {
   return copies_.started();
 }
 // Operations run on the thread that calls them, so that it is this thread that waits.
-void CpuEngine::OrderAfterCopies(uint64_t ticket) {
+void CpuEngine::OrderAfterCopies(CopyLane /*lane*/, uint64_t ticket) {
   copies_.Wait(ticket);
 }
-const char* CpuEngine::WaitForCopies(uint64_t ticket) {
+const char* CpuEngine::WaitForCopies(CopyLane /*lane*/, uint64_t ticket) {
   copies_.Wait(ticket);
   return nullptr;
 }

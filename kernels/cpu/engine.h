@@ -43,9 +43,9 @@ class CpuEngine final : public Engine {
 
   void* AllocateHost(size_t bytes) override;
   void FreeHost(void* data, size_t bytes) override;
-  uint64_t StartCopies(const HostCopy* copies, int64_t count) override;
-  void OrderAfterCopies(uint64_t ticket) override;
-  const char* WaitForCopies(uint64_t ticket) override;
+  uint64_t StartCopies(CopyLane lane, const Copy* copies, int64_t count) override;
+  void OrderAfterCopies(CopyLane lane, uint64_t ticket) override;
+  const char* WaitForCopies(CopyLane lane, uint64_t ticket) override;
 
   void QuantizeRows(const Matrix& x, const Operand& out) override;
   void QuantizeOutputGradient(const Matrix& dy, const float* fold, Rounding rounding,

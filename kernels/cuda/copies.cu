@@ -1,4 +1,4 @@
-// Copies to the host beside the operations, in a stream of their own.
+// Copies beside the operations, in streams of their own.
 #include "kernels/cuda/engine.h"
 
 namespace qft::cuda {
@@ -13,59 +13,68 @@ void* CudaEngine::AllocateHost(size_t bytes) {
 
 void CudaEngine::FreeHost(void* data, size_t /*bytes*/) {
   if (data == nullptr) return;
-  if (copy_stream_ != nullptr) Check(cudaStreamSynchronize(copy_stream_), "freeing host memory");
+  for (const CopyStream& lane : lanes_) {
+    if (lane.stream != nullptr) Check(cudaStreamSynchronize(lane.stream), "freeing host memory");
+  }
   Check(cudaFreeHost(data), "freeing host memory");
 }
 
-bool CudaEngine::PrepareCopies() {
-  if (copy_stream_ != nullptr) return copied_[kCopyEvents - 1] != nullptr;
+bool CudaEngine::PrepareLane(CopyStream& lane) {
+  if (lane.stream != nullptr) return lane.copied[kCopyEvents - 1] != nullptr;
   constexpr unsigned kFlags = cudaEventDisableTiming | cudaEventBlockingSync;
   cudaSetDevice(device_);
-  bool made = Check(cudaStreamCreateWithFlags(&copy_stream_, cudaStreamNonBlocking),
+  bool made = Check(cudaStreamCreateWithFlags(&lane.stream, cudaStreamNonBlocking),
                     "making a stream for copies") &&
-              Check(cudaEventCreateWithFlags(&operations_done_, kFlags), "making an event");
+              Check(cudaEventCreateWithFlags(&lane.operations_done, kFlags), "making an event");
   for (uint64_t i = 0; made && i < kCopyEvents; ++i) {
-    made = Check(cudaEventCreateWithFlags(&copied_[i], kFlags), "making an event");
+    made = Check(cudaEventCreateWithFlags(&lane.copied[i], kFlags), "making an event");
   }
   return made;
 }
 
 void CudaEngine::EndCopies() {
-  if (copy_stream_ != nullptr) cudaStreamSynchronize(copy_stream_);
-  for (cudaEvent_t event : copied_) {
-    if (event != nullptr) cudaEventDestroy(event);
+  for (const CopyStream& lane : lanes_) {
+    if (lane.stream != nullptr) cudaStreamSynchronize(lane.stream);
+    for (cudaEvent_t event : lane.copied) {
+      if (event != nullptr) cudaEventDestroy(event);
+    }
+    if (lane.operations_done != nullptr) cudaEventDestroy(lane.operations_done);
+    if (lane.stream != nullptr) cudaStreamDestroy(lane.stream);
   }
-  if (operations_done_ != nullptr) cudaEventDestroy(operations_done_);
-  if (copy_stream_ != nullptr) cudaStreamDestroy(copy_stream_);
 }
 
-uint64_t CudaEngine::StartCopies(const HostCopy* copies, int64_t count) {
-  const uint64_t ticket = ++last_ticket_;
-  if (!PrepareCopies()) return ticket;
+uint64_t CudaEngine::StartCopies(CopyLane which, const Copy* copies, int64_t count) {
+  CopyStream& lane = Lane(which);
+  const uint64_t ticket = ++lane.last_ticket;
+  if (!PrepareLane(lane)) return ticket;
   constexpr char kWhat[] = "copying beside the operations";
-  bool started = Check(cudaEventRecord(operations_done_, stream_), kWhat) &&
-                 Check(cudaStreamWaitEvent(copy_stream_, operations_done_, 0), kWhat);
+  bool started = Check(cudaEventRecord(lane.operations_done, stream_), kWhat) &&
+                 Check(cudaStreamWaitEvent(lane.stream, lane.operations_done, 0), kWhat);
+  const uint64_t stored = Lane(CopyLane::kStore).last_ticket;
+  if (started && which == CopyLane::kLoad && stored > 0) {
+    started = Check(cudaStreamWaitEvent(lane.stream, EventOf(CopyLane::kStore, stored), 0), kWhat);
+  }
   for (int64_t i = 0; started && i < count; ++i) {
     if (copies[i].bytes == 0) continue;
-    started = Check(cudaMemcpyAsync(copies[i].host, copies[i].source, copies[i].bytes,
-                                    cudaMemcpyDeviceToHost, copy_stream_),
+    started = Check(cudaMemcpyAsync(copies[i].to, copies[i].from, copies[i].bytes,
+                                    cudaMemcpyDefault, lane.stream),
                     kWhat);
   }
-  Check(cudaEventRecord(EventOf(ticket), copy_stream_), kWhat);
+  Check(cudaEventRecord(EventOf(which, ticket), lane.stream), kWhat);
   return ticket;
 }
 
-void CudaEngine::OrderAfterCopies(uint64_t ticket) {
-  if (ticket == 0 || EventOf(ticket) == nullptr) return;
-  Check(cudaStreamWaitEvent(stream_, EventOf(ticket), 0), "waiting for copies");
+void CudaEngine::OrderAfterCopies(CopyLane lane, uint64_t ticket) {
+  if (ticket == 0 || EventOf(lane, ticket) == nullptr) return;
+  Check(cudaStreamWaitEvent(stream_, EventOf(lane, ticket), 0), "waiting for copies");
 }
 
 // Touches nothing of the engine that its own thread changes: an error is the caller's to tell.
-const char* CudaEngine::WaitForCopies(uint64_t ticket) {
+const char* CudaEngine::WaitForCopies(CopyLane lane, uint64_t ticket) {
   if (ticket == 0) return nullptr;
-  if (EventOf(ticket) == nullptr) return "CUDA events could not be made";
+  if (EventOf(lane, ticket) == nullptr) return "CUDA events could not be made";
   cudaSetDevice(device_);
-  const cudaError_t error = cudaEventSynchronize(EventOf(ticket));
+  const cudaError_t error = cudaEventSynchronize(EventOf(lane, ticket));
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 

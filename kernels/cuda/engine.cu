@@ -53,11 +53,12 @@ void CudaEngine::Free(void* data, size_t /*bytes*/) {
 
 void CudaEngine::CopyToEngine(void* destination, const void* host, size_t bytes) {
   if (bytes == 0) return;
-  if (!Check(cudaMemcpyAsync(destination, host, bytes, cudaMemcpyHostToDevice, stream_),
+  if (!Check(cudaMemcpyAsync(destination, host, bytes, cudaMemcpyDefault, stream_),
              "copying to the device")) {
     return;
   }
-  // From pageable memory the call has read everything when it returns; from pinned memory not.
+  // From pageable memory to the device the call has read everything when it returns; from or to
+  // pinned memory not.
   cudaPointerAttributes attributes;
   if (cudaPointerGetAttributes(&attributes, host) != cudaSuccess) {
     cudaGetLastError();
@@ -69,7 +70,7 @@ void CudaEngine::CopyToEngine(void* destination, const void* host, size_t bytes)
 
 void CudaEngine::CopyToHost(void* host, const void* source, size_t bytes) {
   if (bytes == 0) return;
-  if (!Check(cudaMemcpyAsync(host, source, bytes, cudaMemcpyDeviceToHost, stream_),
+  if (!Check(cudaMemcpyAsync(host, source, bytes, cudaMemcpyDefault, stream_),
              "copying to the host")) {
     return;
   }

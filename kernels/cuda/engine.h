@@ -41,9 +41,9 @@ class CudaEngine final : public Engine {
 
   void* AllocateHost(size_t bytes) override;
   void FreeHost(void* data, size_t bytes) override;
-  uint64_t StartCopies(const HostCopy* copies, int64_t count) override;
-  void OrderAfterCopies(uint64_t ticket) override;
-  const char* WaitForCopies(uint64_t ticket) override;
+  uint64_t StartCopies(CopyLane lane, const Copy* copies, int64_t count) override;
+  void OrderAfterCopies(CopyLane lane, uint64_t ticket) override;
+  const char* WaitForCopies(CopyLane lane, uint64_t ticket) override;
 
   void QuantizeRows(const Matrix& x, const Operand& out) override;
   void QuantizeOutputGradient(const Matrix& dy, const float* fold, Rounding rounding,
@@ -148,10 +148,10 @@ class CudaEngine final : public Engine {
   // w's values, decoded into scratch where it holds codes.
   const float* Values(const Weight& w);
 
-  // Makes the stream and the events of copies when they are first needed.
-  bool PrepareCopies();
   void EndCopies();
-  cudaEvent_t EventOf(uint64_t ticket) const { return copied_[ticket % kCopyEvents]; }
+  cudaEvent_t EventOf(CopyLane lane, uint64_t ticket) const {
+    return Lane(lane).copied[ticket % kCopyEvents];
+  }
 
   int device_ = 0;
   int multiprocessors_ = 0;
@@ -168,10 +168,17 @@ class CudaEngine final : public Engine {
   // Copies beside the operations (copies.cu). Events come round again: one of a later ticket is
   // only waited for longer.
   static constexpr uint64_t kCopyEvents = 1024;
-  cudaStream_t copy_stream_ = nullptr;
-  cudaEvent_t operations_done_ = nullptr;
-  cudaEvent_t copied_[kCopyEvents] = {};
-  uint64_t last_ticket_ = 0;
+  struct CopyStream {
+    cudaStream_t stream = nullptr;
+    cudaEvent_t operations_done = nullptr;
+    cudaEvent_t copied[kCopyEvents] = {};
+    uint64_t last_ticket = 0;
+  };
+  const CopyStream& Lane(CopyLane lane) const { return lanes_[static_cast<int>(lane)]; }
+  CopyStream& Lane(CopyLane lane) { return lanes_[static_cast<int>(lane)]; }
+  // Makes a lane's stream and events when they are first needed.
+  bool PrepareLane(CopyStream& lane);
+  CopyStream lanes_[kCopyLanes];
 };
 
 // Calls f(p) with the matrix's memory as float* or __nv_bfloat16*.

@@ -5,7 +5,6 @@
 namespace qft {
 namespace {
 
-constexpr int64_t kAlignment = 256;
 // Sums stay here instead of overflowing: no machine has as much.
 constexpr int64_t kMostBytes = int64_t{1} << 56;
 
@@ -27,6 +26,8 @@ const char* PurposeName(Purpose purpose) {
       return "activations";
     case Purpose::kWorkspace:
       return "workspace";
+    case Purpose::kStaging:
+      return "staging";
   }
   return "unknown";
 }
@@ -40,13 +41,19 @@ Arena::Arena(Engine* engine, int64_t reserved) : engine_(engine) {
   if (reserve_ != nullptr) reserve_bytes_ = reserved;
 }
 
+Arena::Arena(void* memory, int64_t bytes, int64_t alignment)
+    : engine_(nullptr),
+      alignment_(alignment),
+      reserve_(static_cast<char*>(memory)),
+      reserve_bytes_(memory == nullptr ? 0 : bytes) {}
+
 Arena::~Arena() {
   for (const Block& block : blocks_) engine_->Free(block.data, block.bytes);
 }
 
 void* Arena::Allocate(Purpose purpose, int64_t bytes) {
   if (bytes <= 0 || !status_.ok()) return nullptr;
-  const int64_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  const int64_t rounded = (bytes + alignment_ - 1) / alignment_ * alignment_;
   int64_t& sum = bytes_[static_cast<int>(purpose)];
   sum = rounded > kMostBytes - sum ? kMostBytes : sum + rounded;
   if (rounded <= reserve_bytes_) {
@@ -80,9 +87,7 @@ void Arena::Overlay(Purpose purpose, const std::vector<std::function<void(Arena&
   }
   auto* memory = static_cast<char*>(Allocate(purpose, largest));
   for (const auto& group : groups) {
-    Arena part(nullptr);
-    part.reserve_ = memory;
-    part.reserve_bytes_ = memory == nullptr ? 0 : largest;
+    Arena part(memory, largest, alignment_);
     group(part);
   }
 }

@@ -21,9 +21,10 @@ enum class Purpose {
   kMomentum,
   kGradients,
   kActivations,
-  kWorkspace
+  kWorkspace,
+  kStaging
 };
-inline constexpr int kPurposes = 7;
+inline constexpr int kPurposes = 8;
 const char* PurposeName(Purpose purpose);
 
 class Arena {
@@ -33,6 +34,9 @@ class Arena {
   // a device rounds every allocation up, by megabytes. Not under AddressSanitizer, which knows
   // where a buffer ends only if it has an allocation to itself.
   explicit Arena(Engine* engine, int64_t reserved = 0);
+  // Cuts what is allocated from `memory`, which is another's; nullptr: only adds up. In pieces of
+  // `alignment`.
+  Arena(void* memory, int64_t bytes, int64_t alignment);
   ~Arena();
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
@@ -64,6 +68,7 @@ class Arena {
   void* Take(int64_t bytes, const char* what);
 
   Engine* engine_;
+  int64_t alignment_ = 256;
   char* reserve_ = nullptr;  // what is left of it
   int64_t reserve_bytes_ = 0;
   std::vector<Block> blocks_;

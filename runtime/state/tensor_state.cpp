@@ -3,7 +3,7 @@
 namespace qft {
 
 TensorState AllocateTensorState(const TensorSpec& spec, bool trainable, const StateFormat& format,
-                                Arena& arena) {
+                                Arena& arena, Arena& momentum_arena) {
   TensorState state;
   Weight& weight = state.weight;
   Momentum& momentum = state.momentum;
@@ -21,10 +21,10 @@ TensorState AllocateTensorState(const TensorSpec& spec, bool trainable, const St
           arena.Allocate<uint8_t>(Purpose::kResidual, spec.rows * ResidualBytes(spec.cols));
     }
     if (trainable) {
-      momentum.data = arena.Allocate(Purpose::kMomentum, spec.elements());
+      momentum.data = momentum_arena.Allocate(Purpose::kMomentum, spec.elements());
       momentum.grid =
-          arena.Allocate<float>(Purpose::kMomentum, spec.rows * MomentumBlocks(spec.cols));
-      momentum.critical = arena.Allocate<float>(Purpose::kCritical, critical);
+          momentum_arena.Allocate<float>(Purpose::kMomentum, spec.rows * MomentumBlocks(spec.cols));
+      momentum.critical = momentum_arena.Allocate<float>(Purpose::kCritical, critical);
     }
   } else {
     weight.dtype = momentum.dtype = DType::kF32;

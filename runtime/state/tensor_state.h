@@ -28,9 +28,10 @@ struct StateFormat {
   int32_t critical_count = 0;
 };
 
-// Allocates the weight, and the momentum if the tensor trains.
+// Allocates the weight, and the momentum if the tensor trains: of quantised tensors from
+// `momentum_arena`.
 TensorState AllocateTensorState(const TensorSpec& spec, bool trainable, const StateFormat& format,
-                                Arena& arena);
+                                Arena& arena, Arena& momentum_arena);
 
 // A block of rows of a weight, as a weight.
 Weight WeightRows(const Weight& weight, int64_t row_begin, int64_t row_count);

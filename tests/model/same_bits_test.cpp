@@ -1,5 +1,6 @@
-// What must not change a bit: threads, recompute, repetition, interruption, where gradients wait
-// and the order of a single micro-batch. Compared are all states, by their hash, and the losses.
+// What must not change a bit: threads, recompute, repetition, interruption, where gradients wait,
+// where momentum lives and the order of a single micro-batch. Compared are all states, by their
+// hash, and the losses.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -139,6 +140,120 @@ TEST_P(SameBitsTest, OneMicroBatchInEitherOrder) {
   if (OnGpu()) GTEST_SKIP() << "gradients are bf16 where no micro-batches are summed in memory";
   EXPECT_EQ(TrainNew(model_, {{"accumulation", "vertical"}}, 1),
             TrainNew(model_, {{"accumulation", "horizontal"}}, 1));
+}
+
+// staging: room for what one update takes, or for all.
+std::vector<Settings> MomentumPlaces(const std::string& folder) {
+  const Settings nvme = {{"momentum", "nvme"}, {"nvme_folders", folder}};
+  return {{{"momentum", "host"}},
+          {{"momentum", "host"}, {"staging", "0"}},
+          nvme,
+          nvme + Settings{{"staging", "0"}, {"nvme_backend", "threads"}}};
+}
+
+TEST_P(SameBitsTest, WhereverMomentumLives) {
+  const TemporaryFolder folder;
+  for (const char* gradients : {"stack", "fused"}) {
+    for (const char* accumulation : {"vertical", "horizontal"}) {
+      const Settings order = {{"gradients", gradients},
+                              {"accumulation", accumulation},
+                              {"micro_batches", accumulation[0] == 'v' ? "3" : "1"}};
+      const size_t micro_batches = accumulation[0] == 'v' ? 3 : 1;
+      const Trace expected = TrainNew(model_, order, micro_batches);
+      for (const Settings& place : MomentumPlaces(folder.Path())) {
+        EXPECT_EQ(TrainNew(model_, order + place, micro_batches), expected)
+            << gradients << ", " << accumulation << ", " << place[0].second;
+      }
+    }
+  }
+}
+
+TEST(MomentumPlaceTest, FiftySteps) {
+  const TemporaryFolder folder;
+  const TestModel model(Wide());
+  TestSession device(model);
+  device.Randomise(1);
+  const Trace expected = Train(device, 0, 50);
+  for (const Settings& place : MomentumPlaces(folder.Path())) {
+    TestSession session(model, place);
+    session.Randomise(1);
+    EXPECT_EQ(Train(session, 0, 50), expected) << place[0].second;
+  }
+}
+
+// A checkpoint says nothing of where momentum lived.
+TEST(MomentumPlaceTest, ChangedByACheckpoint) {
+  const TemporaryFolder folder;
+  const TestModel model(Wide());
+  std::vector<Settings> places = MomentumPlaces(folder.Path());
+  places.push_back({{"momentum", "device"}});
+  TestSession uninterrupted(model);
+  uninterrupted.Randomise(1);
+  Train(uninterrupted, 0, 3);
+  const Trace expected = Train(uninterrupted, 3, 6);
+  for (size_t i = 0; i < places.size(); ++i) {
+    const std::string saved = folder.Path("from" + std::to_string(i));
+    {
+      TestSession first(model, places[i]);
+      first.Randomise(1);
+      Train(first, 0, 3);
+      first.Save(saved);
+    }
+    for (const Settings& place : places) {
+      TestSession second(model, place);
+      EXPECT_EQ(second.Restore(saved), "");
+      EXPECT_EQ(Train(second, 3, 6), expected) << i << ", " << place[0].second;
+    }
+  }
+}
+
+TEST(MomentumPlaceTest, ReadsAndWritesReachIt) {
+  const TemporaryFolder folder;
+  const TestModel model(Wide());
+  const std::string name = "model.layers.0.mlp.gate_proj.weight";
+  TestSession device(model);
+  device.Randomise(1);
+  Train(device, 0, 2);
+  const std::vector<float> momentum = device.Read(name, QFT_TENSOR_MOMENTUM);
+  std::vector<float> doubled = momentum;
+  for (float& value : doubled) value *= 2;
+  device.Write(name, doubled, QFT_TENSOR_MOMENTUM);
+  const Trace expected = Train(device, 2, 4);
+  for (const Settings& place : MomentumPlaces(folder.Path())) {
+    TestSession session(model, place);
+    session.Randomise(1);
+    Train(session, 0, 2);
+    EXPECT_EQ(session.Read(name, QFT_TENSOR_MOMENTUM), momentum);
+    session.Write(name, doubled, QFT_TENSOR_MOMENTUM);
+    EXPECT_EQ(Train(session, 2, 4), expected) << place[0].second;
+  }
+}
+
+TEST(MomentumPlaceTest, AnAbandonedStepLeavesNoTrace) {
+  const TemporaryFolder folder;
+  const TestModel model(Wide());
+  const Trace expected = TrainNew(model, {});
+  for (const Settings& place : MomentumPlaces(folder.Path())) {
+    TestSession session(model, place);
+    session.Randomise(1);
+    session.Begin(1e-2);
+    session.Accumulate(BatchesOf(model.shape().vocabulary, 60));
+    ASSERT_EQ(session.TryAbandon().status, QFT_OK);
+    EXPECT_EQ(Train(session, 0, 3), expected) << place[0].second;
+  }
+}
+
+TEST(MomentumPlaceTest, WhatCannotBeIsSaid) {
+  const TemporaryFolder folder;
+  const TestModel model(Wide());
+  const Settings nvme = {{"momentum", "nvme"}, {"nvme_folders", folder.Path()}};
+  EXPECT_EQ(TryOpen(model, {{"momentum", "nvme"}}).status, QFT_ERROR_INVALID_ARGUMENT);
+  EXPECT_EQ(TryOpen(model, kPlain + Settings{{"momentum", "host"}}).status, QFT_ERROR_UNSUPPORTED);
+  EXPECT_EQ(TryOpen(model, nvme + Settings{{"snapshot", "host"}}).status, QFT_ERROR_UNSUPPORTED);
+  const Outcome absent =
+      TryOpen(model, {{"momentum", "nvme"}, {"nvme_folders", folder.Path("none")}});
+  EXPECT_EQ(absent.status, QFT_ERROR_FILE_NOT_FOUND) << absent.message;
+  EXPECT_NE(absent.message.find("none"), std::string::npos) << absent.message;
 }
 
 TEST_P(SameBitsTest, InterruptedByACheckpoint) {

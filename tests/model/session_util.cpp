@@ -328,13 +328,11 @@ std::vector<int8_t> TestSession::ReadCodes(const std::string& name) {
   return codes;
 }
 
-void TestSession::Write(const std::string& name, const std::vector<float>& values) {
+void TestSession::Write(const std::string& name, const std::vector<float>& values, int32_t what) {
   const int64_t index = Index(name);
   const TensorEntry& tensor = tensors()[static_cast<size_t>(index)];
-  const qft_tensor_view view = View(tensor, QFT_TENSOR_WEIGHT, QFT_DTYPE_F32, values.data());
-  Must([&](qft_error** e) {
-    return qft_tensor_write(handle_, index, QFT_TENSOR_WEIGHT, &view, nullptr, e);
-  });
+  const qft_tensor_view view = View(tensor, what, QFT_DTYPE_F32, values.data());
+  Must([&](qft_error** e) { return qft_tensor_write(handle_, index, what, &view, nullptr, e); });
 }
 
 void TestSession::Randomise(uint32_t seed, float deviation) {

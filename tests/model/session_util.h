@@ -113,7 +113,8 @@ class TestSession {
   std::vector<float> Read(const std::string& name, int32_t what = QFT_TENSOR_WEIGHT);
   Outcome TryRead(const std::string& name, int32_t what);
   std::vector<int8_t> ReadCodes(const std::string& name);
-  void Write(const std::string& name, const std::vector<float>& values);
+  void Write(const std::string& name, const std::vector<float>& values,
+             int32_t what = QFT_TENSOR_WEIGHT);
   // Weights of deviation `deviation`, norms around 1, biases around 0, so that every part of the
   // model matters.
   void Randomise(uint32_t seed, float deviation = 0.25f);

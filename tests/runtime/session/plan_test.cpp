@@ -61,13 +61,15 @@ TEST(PlanTest, NullArenaCountsWhatARealOneHolds) {
       SCOPED_TRACE(config.ToJson());
       const Plan plan = MakePlan(model, config, *engine).value();
       Arena arena(engine.get());
-      AllocateSession(plan, *engine, arena);
+      Arena home(engine.get());
+      AllocateSession(plan, *engine, arena, home);
       ASSERT_TRUE(arena.status().ok());
       for (int i = 0; i < kPurposes; ++i) {
         EXPECT_EQ(plan.bytes[i], arena.bytes(static_cast<Purpose>(i)))
             << PurposeName(static_cast<Purpose>(i));
       }
       EXPECT_EQ(plan.total_bytes, arena.total_bytes());
+      EXPECT_EQ(home.total_bytes(), 0);
       EXPECT_EQ(plan.total_bytes,
                 std::accumulate(std::begin(plan.bytes), std::end(plan.bytes), int64_t{0}));
     }

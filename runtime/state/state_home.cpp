@@ -1,0 +1,136 @@
+#include "runtime/state/state_home.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+namespace qft {
+namespace {
+
+// What is cleared, read or written at a time.
+constexpr int64_t kPieceBytes = int64_t{8} << 20;
+
+char* AllocatePages(int64_t bytes) {
+  return static_cast<char*>(std::aligned_alloc(kStoreAlignment, static_cast<size_t>(bytes)));
+}
+
+int64_t RoundDown(int64_t offset) {
+  return offset / kStoreAlignment * kStoreAlignment;
+}
+int64_t RoundUp(int64_t offset) {
+  return RoundDown(offset + kStoreAlignment - 1);
+}
+
+}  // namespace
+
+const char* TierName(Tier tier) {
+  switch (tier) {
+    case Tier::kDevice:
+      return "device";
+    case Tier::kHost:
+      return "host";
+    case Tier::kNvme:
+      return "nvme";
+  }
+  return "unknown";
+}
+
+StatusOr<std::unique_ptr<StateHome>> StateHome::Open(Engine& engine, Tier tier, int64_t bytes,
+                                                     StoreOptions store) {
+  bytes = RoundUp(std::max<int64_t>(bytes, 1));
+  std::unique_ptr<StateHome> home(new StateHome(engine, tier, bytes));
+  if (tier == Tier::kHost) {
+    home->base_ = static_cast<char*>(engine.AllocateHost(static_cast<size_t>(bytes)));
+    if (home->base_ == nullptr) {
+      return MakeError(ErrorCode::kOutOfMemory,
+                       absl::StrCat("no host memory for ", bytes, " bytes of states"));
+    }
+    std::memset(home->base_, 0, static_cast<size_t>(bytes));
+    return home;
+  }
+  store.bytes = bytes;
+  QFT_ASSIGN_OR_RETURN(home->store_, Store::Open(store));
+  void* addresses = mmap(nullptr, static_cast<size_t>(bytes), PROT_NONE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (addresses == MAP_FAILED) {
+    return MakeError(ErrorCode::kOutOfMemory,
+                     absl::StrCat("no addresses for ", bytes, " bytes of states"));
+  }
+  home->base_ = static_cast<char*>(addresses);
+  QFT_RETURN_IF_ERROR(home->Clear());
+  return home;
+}
+
+StateHome::~StateHome() {
+  if (base_ == nullptr) return;
+  if (tier_ == Tier::kHost) {
+    engine_.FreeHost(base_, static_cast<size_t>(bytes_));
+  } else {
+    munmap(base_, static_cast<size_t>(bytes_));
+  }
+}
+
+void StateHome::Release(char* pages, const Status& status) {
+  if (status.ok() || store_->Close().ok()) std::free(pages);
+}
+
+Status StateHome::Clear() {
+  char* zeros = AllocatePages(kPieceBytes);
+  if (zeros == nullptr) return MakeError(ErrorCode::kOutOfMemory, "no memory to clear states with");
+  std::memset(zeros, 0, static_cast<size_t>(kPieceBytes));
+  std::vector<uint64_t> tickets;
+  for (int64_t at = 0; at < bytes_; at += kPieceBytes) {
+    tickets.push_back(store_->StartWrite(zeros, std::min(kPieceBytes, bytes_ - at), at));
+  }
+  Status cleared;
+  for (const uint64_t ticket : tickets) cleared.Update(store_->Wait(ticket));
+  Release(zeros, cleared);
+  return cleared;
+}
+
+template <typename Body>
+Status StateHome::ByPages(int64_t offset, size_t bytes, const Body& body) {
+  char* pages = AllocatePages(kPieceBytes);
+  if (pages == nullptr) return MakeError(ErrorCode::kOutOfMemory, "no memory to move states with");
+  const int64_t end = offset + static_cast<int64_t>(bytes);
+  Status moved;
+  for (int64_t at = offset; at < end && moved.ok();) {
+    const int64_t first = RoundDown(at);
+    const int64_t last = std::min(RoundUp(end), first + kPieceBytes);
+    const int64_t next = std::min(end, last);
+    moved = store_->Wait(store_->StartRead(pages, last - first, first));
+    if (moved.ok() && body(pages + (at - first), at - offset, static_cast<size_t>(next - at))) {
+      moved = store_->Wait(store_->StartWrite(pages, last - first, first));
+    }
+    at = next;
+  }
+  Release(pages, moved);
+  return moved;
+}
+
+Status StateHome::Read(void* host, const void* state, size_t bytes) {
+  if (tier_ == Tier::kHost) {
+    std::memcpy(host, state, bytes);
+    return absl::OkStatus();
+  }
+  return ByPages(OffsetOf(state), bytes, [host](const char* part, int64_t at, size_t size) {
+    std::memcpy(static_cast<char*>(host) + at, part, size);
+    return false;
+  });
+}
+
+Status StateHome::Write(void* state, const void* host, size_t bytes) {
+  if (tier_ == Tier::kHost) {
+    std::memcpy(state, host, bytes);
+    return absl::OkStatus();
+  }
+  return ByPages(OffsetOf(state), bytes, [host](char* part, int64_t at, size_t size) {
+    std::memcpy(part, static_cast<const char*>(host) + at, size);
+    return true;
+  });
+}
+
+}  // namespace qft

@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "base/system.h"
+#include "runtime/boundary_stream.h"
 #include "runtime/plan_remedies.h"
 
 namespace qft {
@@ -181,11 +182,21 @@ Status CheckHostMemory(const Plan& plan) {
   const int64_t momentum = plan.momentum_tier == Tier::kHost   ? plan.home_bytes
                            : plan.momentum_tier == Tier::kNvme ? plan.staging_bytes
                                                                : 0;
-  if (available == 0 || plan.snapshot_bytes + momentum <= available) return absl::OkStatus();
-  return MakeError(ErrorCode::kOutOfMemory,
-                   absl::StrCat("momentum and snapshot need ", Gigabytes(momentum), " and ",
-                                Gigabytes(plan.snapshot_bytes), " of host memory, available are ",
-                                Gigabytes(available)));
+  const int64_t needed = plan.snapshot_bytes + momentum + plan.boundary_bytes;
+  if (available == 0 || needed <= available) return absl::OkStatus();
+  return MakeError(
+      ErrorCode::kOutOfMemory,
+      absl::StrCat("momentum, boundaries and snapshot need ", Gigabytes(momentum), ", ",
+                   Gigabytes(plan.boundary_bytes), " and ", Gigabytes(plan.snapshot_bytes),
+                   " of host memory, available are ", Gigabytes(available)));
+}
+
+void PlaceBoundaries(Plan& plan, const SessionConfig& config) {
+  if (!plan.train || config.boundaries == Tier::kDevice) return;
+  const ModelConfig& model = plan.model->config();
+  plan.boundary_tier = config.boundaries;
+  plan.boundary_bytes = (model.layers + 1) * plan.slots() * plan.tokens * model.hidden_size *
+                        ElementBytes(plan.activation_type);
 }
 
 Status PlaceMomentum(Plan& plan, const SessionConfig& config) {
@@ -315,6 +326,7 @@ StatusOr<Plan> DecidePlan(std::shared_ptr<const Model> model, const SessionConfi
     return Unsupported("arithmetic = integer needs states = int8");
   }
   plan.fused = config.gradients == GradientMode::kFused;
+  PlaceBoundaries(plan, config);
   QFT_RETURN_IF_ERROR(PlaceMomentum(plan, config));
   if (plan.fused && !plan.vertical && plan.micro_batches > 1) {
     return Unsupported("gradients = fused needs accumulation = vertical");
@@ -407,11 +419,14 @@ SessionBuffers AllocateSession(const Plan& plan, const EngineProfile& engine, Ar
   const BufferShape shape{&model.config(),     plan.tokens,          plan.train,     plan.integer,
                           plan.critical_count, plan.activation_type, plan.keeps_exps};
   const int64_t slots = plan.slots();
-  // Without training two boundaries take turns.
-  const int64_t boundaries = plan.train ? (blocks + 1) * slots : 2;
+  const bool resident = plan.boundary_tier == Tier::kDevice;
+  const int64_t boundaries = !plan.train ? 2
+                             : resident  ? (blocks + 1) * slots
+                                         : BoundaryStream::kRing;
+  const Purpose boundary_purpose = resident ? Purpose::kActivations : Purpose::kStaging;
   for (int64_t i = 0; i < boundaries; ++i) {
-    buffers.boundaries.push_back(AllocateMatrix(Purpose::kActivations, plan.activation_type,
-                                                plan.tokens, model.config().hidden_size, arena));
+    buffers.boundaries.push_back(AllocateMatrix(boundary_purpose, plan.activation_type, plan.tokens,
+                                                model.config().hidden_size, arena));
   }
   buffers.activations = AllocateActivations(plan, shape, arena);
   const EngineBytes bytes{
@@ -468,6 +483,8 @@ nlohmann::ordered_json PlanToJson(const Plan& plan, const EngineProfile& engine)
   }
   json["bytes"]["total"] = plan.total_bytes;
   json["host_bytes"]["snapshot"] = plan.snapshot_bytes;
+  json["boundary_tier"] = TierName(plan.boundary_tier);
+  json["host_bytes"]["boundaries"] = plan.boundary_bytes;
   json["momentum_tier"] = TierName(plan.momentum_tier);
   json["momentum_home_bytes"] = plan.home_bytes;
   json["occupied_bytes"] = plan.occupied_bytes;

@@ -41,9 +41,11 @@ struct Plan {
   int64_t total_bytes = 0;
   int64_t snapshot_bytes = 0;  // of host memory beside these; the states' own sum
   Tier momentum_tier = Tier::kDevice;
-  int64_t home_bytes = 0;     // of that tier, unless it is the device
-  int64_t staging_bytes = 0;  // through which they pass, of engine memory; of a store also host
-  int64_t limit_bytes = 0;    // for total_bytes; 0: there is none
+  Tier boundary_tier = Tier::kDevice;
+  int64_t boundary_bytes = 0;  // in host memory, unless it is the device
+  int64_t home_bytes = 0;      // of that tier, unless it is the device
+  int64_t staging_bytes = 0;   // through which they pass, of engine memory; of a store also host
+  int64_t limit_bytes = 0;     // for total_bytes; 0: there is none
   // Of the device beside total_bytes: context and libraries, and what others hold.
   int64_t occupied_bytes = 0;
   int64_t reserved_bytes = 0;  // and what stays free for the driver
@@ -68,8 +70,10 @@ struct SessionBuffers {
   std::vector<TensorState> tensors;
   int32_t* critical_columns = nullptr;  // [sites, critical_count]
   GradientStack stack;
-  std::vector<Matrix> accumulators;           // by tensor; chunk-sized for embedding and head
-  std::vector<Matrix> boundaries;             // residual stream [block 0 .. L][slot]
+  std::vector<Matrix> accumulators;  // by tensor; chunk-sized for embedding and head
+  // Residual stream [block 0 .. L][slot]; without training two that take turns; a ring where they
+  // live elsewhere.
+  std::vector<Matrix> boundaries;
   std::vector<BlockActivations> activations;  // [block][slot]; without training one for all blocks
   std::vector<MicroBatch> micro_batches;      // [slot]
   Workspace workspace;

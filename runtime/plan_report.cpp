@@ -67,6 +67,9 @@ Memory MemoryOf(const Plan& plan, const char* engine_tier) {
   }
   memory.Add("context", engine_tier, plan.occupied_bytes);
   memory.Add("snapshot", "host", plan.snapshot_bytes);
+  if (plan.boundary_tier != Tier::kDevice) {
+    memory.Add("boundaries", TierName(plan.boundary_tier), plan.boundary_bytes);
+  }
   if (plan.momentum_tier == Tier::kDevice) return memory;
   memory.Add(PurposeName(Purpose::kMomentum), TierName(plan.momentum_tier), plan.home_bytes);
   if (plan.momentum_tier == Tier::kNvme) {

@@ -55,8 +55,14 @@ StatusOr<std::unique_ptr<Session>> Session::Open(std::shared_ptr<const Model> mo
   QFT_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, MakeEngine(config));
   QFT_ASSIGN_OR_RETURN(Plan plan, MakePlan(std::move(model), config, *engine));
   QFT_ASSIGN_OR_RETURN(std::unique_ptr<StateHome> home, OpenHome(plan, config, *engine));
-  std::unique_ptr<Session> session(
-      new Session(std::move(plan), config, std::move(engine), std::move(home), std::move(log)));
+  std::unique_ptr<StateHome> boundary_home;
+  if (plan.boundary_tier != Tier::kDevice) {
+    QFT_ASSIGN_OR_RETURN(boundary_home,
+                         StateHome::Open(*engine, plan.boundary_tier, plan.boundary_bytes, {}));
+  }
+  std::unique_ptr<Session> session(new Session(std::move(plan), config, std::move(engine),
+                                               std::move(home), std::move(boundary_home),
+                                               std::move(log)));
   if (!session->arena_.status().ok()) {
     return Annotate(session->arena_.status(),
                     absl::StrCat("the plan is ", session->plan_.total_bytes, " bytes"));
@@ -74,17 +80,21 @@ StatusOr<std::unique_ptr<Session>> Session::Open(std::shared_ptr<const Model> mo
 }
 
 Session::Session(Plan plan, SessionConfig config, std::unique_ptr<Engine> engine,
-                 std::unique_ptr<StateHome> home, LogSink log)
+                 std::unique_ptr<StateHome> home, std::unique_ptr<StateHome> boundary_home,
+                 LogSink log)
     : plan_(std::move(plan)),
       config_(std::move(config)),
       engine_(std::move(engine)),
       log_(std::move(log)),
       arena_(engine_.get(), plan_.total_bytes),
       home_(std::move(home)),
+      boundary_home_(std::move(boundary_home)),
       home_arena_(home_ == nullptr ? nullptr : home_->base(), plan_.home_bytes, kStoreAlignment),
       buffers_(AllocateSession(plan_, *engine_, arena_, home_arena_)),
       snapshot_(*engine_, plan_.snapshot_bytes),
-      momentum_(*engine_, home_.get(), buffers_.staging, plan_.staging_bytes, plan_.staging_bytes) {
+      momentum_(*engine_, home_.get(), buffers_.staging, plan_.staging_bytes, plan_.staging_bytes),
+      boundaries_(*engine_, boundary_home_.get(), buffers_.boundaries,
+                  static_cast<int>(plan_.model->tensors().blocks.size()), plan_.slots()) {
   engine_->UseScratch(buffers_.engine_scratch, buffers_.engine_scratch_bytes);
 }
 
@@ -366,25 +376,33 @@ Status Session::Accumulate(const std::vector<BatchView>& batches) {
                      "this session takes all micro-batches of a step in one accumulate");
   }
   for (const BatchView& batch : batches) QFT_RETURN_IF_ERROR(CheckBatch(batch));
-  StepRunner runner(*this);
   if (plan_.vertical) {
     for (int64_t m = 0; m < count; ++m) {
       step_loss_weight_ += Upload(batches[m], step_tokens_, buffers_.micro_batches[m]);
       step_tokens_ += batches[m].tokens;
     }
     if (plan_.fused) SetGradientScale();
-    runner.Run(MakeSchedule(plan_.schedule_shape(count)), 0);
+    Run(MakeSchedule(plan_.schedule_shape(count)), count);
     step_micro_batches_ += count;
   } else {
     for (const BatchView& batch : batches) {
       step_loss_weight_ += Upload(batch, step_tokens_, buffers_.micro_batches[0]);
       step_tokens_ += batch.tokens;
       if (plan_.fused) SetGradientScale();
-      runner.Run(MakeSchedule(plan_.schedule_shape(1)), static_cast<int>(step_micro_batches_));
+      Run(MakeSchedule(plan_.schedule_shape(1)), 1);
       ++step_micro_batches_;
     }
   }
   return Synchronize();
+}
+
+void Session::Run(const std::vector<ScheduleItem>& schedule, int64_t micro_batches) {
+  std::vector<int64_t> rows;
+  for (int64_t m = 0; m < std::min(micro_batches, plan_.slots()); ++m) {
+    rows.push_back(buffers_.micro_batches[m].tokens);
+  }
+  boundaries_.Begin(schedule, std::move(rows));
+  StepRunner(*this).Run(schedule, static_cast<int>(step_micro_batches_));
 }
 
 // The divisor of the gradients, and under `fused`, which clips before the norm is known, the factor

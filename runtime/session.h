@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "runtime/boundary_stream.h"
 #include "runtime/model/llama.h"
 #include "runtime/plan.h"
 #include "runtime/session_config.h"
@@ -118,7 +119,7 @@ class Session {
   friend class StepRunner;
 
   Session(Plan plan, SessionConfig config, std::unique_ptr<Engine> engine,
-          std::unique_ptr<StateHome> home, LogSink log);
+          std::unique_ptr<StateHome> home, std::unique_ptr<StateHome> boundary_home, LogSink log);
   Status LoadWeights();
   Status EncodeWeights(const std::vector<TensorState>& states);
   void LoadFrequencies();
@@ -133,6 +134,7 @@ class Session {
   StepState ReadStepState();
   void WriteStepState(const StepState& state);
   void SetGradientScale();
+  void Run(const std::vector<ScheduleItem>& schedule, int64_t micro_batches);
   Status FinishMomentum();
   StepResult MakeResult(const StepState& state) const;
   Status RunForward(const BatchView& batch);
@@ -148,11 +150,13 @@ class Session {
   std::unique_ptr<Engine> engine_;
   LogSink log_;
   Arena arena_;
-  std::unique_ptr<StateHome> home_;  // of momentum; nullptr: the arena
+  std::unique_ptr<StateHome> home_;           // of momentum; nullptr: the arena
+  std::unique_ptr<StateHome> boundary_home_;  // likewise
   Arena home_arena_;
   SessionBuffers buffers_;
   Snapshot snapshot_;
   MomentumStream momentum_;
+  BoundaryStream boundaries_;
   std::vector<TensorKeys> keys_;
   std::vector<TensorKeys> head_keys_;
 

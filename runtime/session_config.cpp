@@ -127,6 +127,9 @@ std::vector<Key> MakeKeys() {
        "where momentum lives: beside the weights, in host memory, or in files in nvme_folders. "
        "Does "
        "not change results"},
+      {"boundaries", Choice<&Config::boundaries>({"device", "host"}),
+       "where the residual stream between blocks waits for backward: beside the other activations, "
+       "or in host memory. Does not change results"},
       {"nvme_folders", TextKey{&Config::nvme_folders},
        "folders for momentum = nvme, separated by colons: bytes are striped over them, and nothing "
        "is left there"},

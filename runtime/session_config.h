@@ -58,6 +58,7 @@ struct SessionConfig {
   int64_t memory_limit = 0;
   SnapshotPlace snapshot = SnapshotPlace::kNone;
   Tier momentum = Tier::kDevice;
+  Tier boundaries = Tier::kDevice;
   std::string nvme_folders;  // separated by colons
   StoreBackend nvme_backend = StoreBackend::kAuto;
   int64_t staging = int64_t{512} << 20;

@@ -28,7 +28,9 @@ void StepRunner::Run(const std::vector<ScheduleItem>& schedule, int micro_batch_
   for (const ScheduleItem& item : schedule) {
     last_ = item.last;
     contribution_ = micro_batch_base + (session_.plan_.vertical ? 0 : item.micro_batch);
+    session_.boundaries_.Enter();
     Run(item);
+    session_.boundaries_.Leave();
   }
 }
 
@@ -197,8 +199,7 @@ const MicroBatch& StepRunner::Batch(int m) const {
 }
 
 Matrix StepRunner::Boundary(int index, int m) const {
-  const int64_t slots = session_.plan_.slots();
-  return FirstRows(session_.buffers_.boundaries[index * slots + m % slots], Batch(m).tokens);
+  return session_.boundaries_.At(index, m);
 }
 
 const BlockActivations& StepRunner::Activations(int block, int m) const {

@@ -146,7 +146,7 @@ TEST_P(SameBitsTest, OneMicroBatchInEitherOrder) {
 std::vector<Settings> MomentumPlaces(const std::string& folder) {
   const Settings nvme = {{"momentum", "nvme"}, {"nvme_folders", folder}};
   return {{{"momentum", "host"}},
-          {{"momentum", "host"}, {"staging", "0"}},
+          {{"momentum", "host"}, {"staging", "0"}, {"boundaries", "host"}},
           nvme,
           nvme + Settings{{"staging", "0"}, {"nvme_backend", "threads"}}};
 }
@@ -164,6 +164,16 @@ TEST_P(SameBitsTest, WhereverMomentumLives) {
         EXPECT_EQ(TrainNew(model_, order + place, micro_batches), expected)
             << gradients << ", " << accumulation << ", " << place[0].second;
       }
+    }
+  }
+}
+
+TEST_P(SameBitsTest, WhereverBoundariesWait) {
+  for (const char* accumulation : {"vertical", "horizontal"}) {
+    for (const char* recompute : {"never", "always"}) {
+      const Settings order = {{"accumulation", accumulation}, {"recompute", recompute}};
+      EXPECT_EQ(TrainNew(model_, order + Settings{{"boundaries", "host"}}), TrainNew(model_, order))
+          << accumulation << ", " << recompute;
     }
   }
 }

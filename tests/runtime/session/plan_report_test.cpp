@@ -96,6 +96,7 @@ TEST(PlanReportTest, KeysAreStable) {
                                                       "parameters",
                                                       "bytes",
                                                       "host_bytes",
+                                                      "boundary_tier",
                                                       "momentum_tier",
                                                       "momentum_home_bytes",
                                                       "occupied_bytes",

@@ -447,7 +447,6 @@ SessionBuffers AllocateSession(const Plan& plan, const EngineProfile& engine, Ar
 std::vector<MomentumUnit> MomentumUnits(const Plan& plan, const std::vector<TensorState>& states,
                                         const std::vector<int>& tensors) {
   std::vector<MomentumUnit> units;
-  if (plan.momentum_tier == Tier::kDevice) return units;
   const TensorTable& table = plan.model->table();
   for (const int tensor : tensors) {
     if (!plan.trains(tensor) || states[tensor].momentum.dtype != DType::kI8) continue;

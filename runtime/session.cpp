@@ -257,6 +257,9 @@ Status Session::BeginStep(const StepOptions& options) {
                                   config_.groups.size(), " groups"));
   }
   QFT_RETURN_IF_ERROR(CheckRates(options));
+  if (home_ != nullptr) {
+    momentum_.Begin(MomentumUnits(plan_, buffers_.tensors, UpdateOrder(plan_)));
+  }
   options_ = options;
   step_open_ = true;
   step_tokens_ = step_micro_batches_ = 0;
@@ -266,7 +269,6 @@ Status Session::BeginStep(const StepOptions& options) {
   state.step = step_;
   state.learning_rate = static_cast<float>(options.learning_rate);
   WriteStepState(state);
-  momentum_.Begin(MomentumUnits(plan_, buffers_.tensors, UpdateOrder(plan_)));
   return absl::OkStatus();
 }
 

@@ -1,6 +1,7 @@
 #include "runtime/state/nvme_staging.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 namespace qft {
@@ -148,8 +149,12 @@ void NvmeStaging::Loop() {
   while (true) {
     changed_.wait(lock, [this] { return stopping_ || !copying_.empty() || !writing_.empty(); });
     if (copying_.empty() && writing_.empty()) return;
-    Status done = WriteNext(lock);
-    status_.Update(std::move(done));
+    try {
+      status_.Update(WriteNext(lock));
+    } catch (const std::bad_alloc&) {
+      if (!lock.owns_lock()) lock.lock();
+      status_.Update(MakeError(ErrorCode::kOutOfMemory, "no memory to write momentum back with"));
+    }
     if (!status_.ok()) {
       // What is in flight may still read the ring.
       for (const Writing& unit : writing_) {

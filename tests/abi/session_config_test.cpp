@@ -36,7 +36,8 @@ TEST(SessionConfig, DescriptionDefaultsAndJsonAgree) {
                                          "clip_norm",     "seed",         "micro_batch_tokens",
                                          "micro_batches", "memory_limit", "critical_features",
                                          "residual_bits", "preset",       "device",
-                                         "snapshot"}));
+                                         "snapshot",      "momentum",     "boundaries",
+                                         "nvme_folders",  "nvme_backend", "staging"}));
   EXPECT_EQ(defaults.size(), keys.size() + 1);
   EXPECT_EQ(defaults.at("groups"), Json::array());
 }

@@ -153,6 +153,26 @@ class NthFailure : public World {
     return qft_session_save_begin(session, folder_.data(), folder_.size(), "cursor", 6, 1, event,
                                   error);
   }
+
+  void EveryFailureOfAStep() {
+    HashAt(2);
+    qft_session* session = nullptr;
+    EveryFailure({[&] {
+                    session = Open();
+                    StepTo(session, 1);
+                  },
+                  [&](qft_error** error) { return Step(session, 1, error); },
+                  [&](const Outcome& outcome) {
+                    if (HashOf(session).empty()) {
+                      EXPECT_NE(outcome.status, QFT_OK);
+                      return;
+                    }
+                    EXPECT_EQ(StepOf(session), outcome.status == QFT_OK ? 2 : 1);
+                    StepTo(session, 2);
+                    EXPECT_EQ(HashOf(session), HashAt(2));
+                  },
+                  [&] { qft_session_destroy(session); }});
+  }
 };
 
 TEST_F(NthFailure, ModelLoad) {
@@ -281,23 +301,13 @@ TEST_F(NthFailure, Decoder) {
 }
 
 TEST_F(NthFailure, Step) {
-  HashAt(2);
-  qft_session* session = nullptr;
-  EveryFailure({[&] {
-                  session = Open();
-                  StepTo(session, 1);
-                },
-                [&](qft_error** error) { return Step(session, 1, error); },
-                [&](const Outcome& outcome) {
-                  if (HashOf(session).empty()) {
-                    EXPECT_NE(outcome.status, QFT_OK);
-                    return;
-                  }
-                  EXPECT_EQ(StepOf(session), outcome.status == QFT_OK ? 2 : 1);
-                  StepTo(session, 2);
-                  EXPECT_EQ(HashOf(session), HashAt(2));
-                },
-                [&] { qft_session_destroy(session); }});
+  EveryFailureOfAStep();
+}
+
+TEST_F(NthFailure, StepWithStatesInHostMemory) {
+  Set("momentum", "host");
+  Set("boundaries", "host");
+  EveryFailureOfAStep();
 }
 
 TEST_F(NthFailure, FirstStep) {

@@ -54,6 +54,10 @@ std::vector<Kind> Kinds() {
       {"FusedHorizontal",
        {{"gradients", "fused"}, {"accumulation", "horizontal"}, {"micro_batches", "1"}},
        1},
+      {"StackMomentumInHostMemory", {{"gradients", "stack"}, {"momentum", "host"}}, 2},
+      {"FusedMomentumInHostMemory",
+       {{"gradients", "fused"}, {"momentum", "host"}, {"boundaries", "host"}},
+       2},
       {"PlainFused", kPlain + Settings{{"gradients", "fused"}}, 1},
   };
 }

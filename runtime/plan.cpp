@@ -199,16 +199,18 @@ void PlaceBoundaries(Plan& plan, const SessionConfig& config) {
                         ElementBytes(plan.activation_type);
 }
 
+// Where momentum lives in this plan; the caller chooses in place of kAuto.
 Status PlaceMomentum(Plan& plan, const SessionConfig& config) {
-  if (!plan.train || config.momentum == Tier::kDevice) return absl::OkStatus();
+  if (!plan.train || config.momentum == MomentumPlace::kDevice) return absl::OkStatus();
   if (!plan.int8_states) return Unsupported("momentum = host and nvme need states = int8");
-  if (config.momentum == Tier::kNvme && config.nvme_folders.empty()) {
+  const bool nvme = config.momentum == MomentumPlace::kNvme;
+  if (nvme && config.nvme_folders.empty()) {
     return InvalidArgument("momentum = nvme needs nvme_folders");
   }
-  if (config.momentum == Tier::kNvme && config.snapshot == SnapshotPlace::kHost) {
+  if (nvme && config.snapshot == SnapshotPlace::kHost) {
     return Unsupported("snapshot = host keeps momentum in host memory: use momentum = host");
   }
-  plan.momentum_tier = config.momentum;
+  plan.momentum_tier = nvme ? Tier::kNvme : Tier::kHost;
   plan.staging_bytes = StagingBytes(plan, config.staging);
   return absl::OkStatus();
 }
@@ -298,8 +300,11 @@ std::string Gigabytes(int64_t bytes) {
   return absl::StrCat(static_cast<double>(megabytes) / 1000.0, " GB");
 }
 
-StatusOr<Plan> DecidePlan(std::shared_ptr<const Model> model, const SessionConfig& config,
-                          const EngineProfile& engine) {
+namespace {
+
+// config.momentum is not kAuto.
+StatusOr<Plan> DecideWithPlace(std::shared_ptr<const Model> model, const SessionConfig& config,
+                               const EngineProfile& engine) {
   Plan plan;
   plan.model = std::move(model);
   QFT_RETURN_IF_ERROR(CheckHeadDim(plan.model->config()));
@@ -363,6 +368,24 @@ StatusOr<Plan> DecidePlan(std::shared_ptr<const Model> model, const SessionConfi
     KeepWhatFits(plan, engine);
   }
   return plan;
+}
+
+}  // namespace
+
+StatusOr<Plan> DecidePlan(std::shared_ptr<const Model> model, const SessionConfig& config,
+                          const EngineProfile& engine) {
+  if (config.momentum != MomentumPlace::kAuto) return DecideWithPlace(model, config, engine);
+  SessionConfig decided = config;
+  decided.momentum = MomentumPlace::kDevice;
+  QFT_ASSIGN_OR_RETURN(Plan plan, DecideWithPlace(model, decided, engine));
+  if (plan.fits() || !plan.train || !plan.int8_states) return plan;
+  decided.momentum = MomentumPlace::kHost;
+  QFT_ASSIGN_OR_RETURN(Plan elsewhere, DecideWithPlace(model, decided, engine));
+  if (!elsewhere.fits()) return plan;
+  const bool may_use_nvme = !config.nvme_folders.empty() && config.snapshot == SnapshotPlace::kNone;
+  if (CheckHostMemory(elsewhere).ok() || !may_use_nvme) return elsewhere;
+  decided.momentum = MomentumPlace::kNvme;
+  return DecideWithPlace(std::move(model), decided, engine);
 }
 
 StatusOr<Plan> MakePlan(std::shared_ptr<const Model> model, const SessionConfig& config,

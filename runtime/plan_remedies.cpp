@@ -75,6 +75,13 @@ std::vector<Settings> Changes(const SessionConfig& config) {
     changes.push_back({{"gradients", "fused"}});
   }
   if (train && config.recompute == Recompute::kNever) changes.push_back({{"recompute", "auto"}});
+  const bool beside = train && config.engine == EngineChoice::kCuda;
+  if (beside && config.momentum == MomentumPlace::kDevice && config.states == StateKind::kInt8) {
+    changes.push_back({{"momentum", "host"}});
+  }
+  if (beside && config.boundaries == Tier::kDevice && config.micro_batches > 1) {
+    changes.push_back({{"boundaries", "host"}});
+  }
   if (config.residual_bits > 0 && config.states == StateKind::kInt8) {
     changes.push_back({{"residual_bits", "0"}});
   }

@@ -114,9 +114,21 @@ Json RecomputeChoice(const Plan& plan, const SessionConfig& config) {
   return {{"setting", "recompute"}, {"chosen", chosen}, {"reason", reason}};
 }
 
+Json MomentumChoice(const Plan& plan, const SessionConfig& config) {
+  std::string reason = "asked for";
+  if (config.momentum == MomentumPlace::kAuto) {
+    reason = plan.momentum_tier != Tier::kDevice
+                 ? "auto: with momentum beside the weights the session does not fit"
+             : plan.fits() ? "auto: it fits beside the weights"
+                           : "auto: not even without it the session fits";
+  }
+  return {{"setting", "momentum"}, {"chosen", TierName(plan.momentum_tier)}, {"reason", reason}};
+}
+
 Json ChoicesOf(const Plan& plan, const SessionConfig& config) {
   if (!plan.train) return Json::array();
-  return Json::array({GradientsChoice(plan, config), RecomputeChoice(plan, config)});
+  return Json::array(
+      {GradientsChoice(plan, config), RecomputeChoice(plan, config), MomentumChoice(plan, config)});
 }
 
 Json RemediesOf(const std::vector<Remedy>& remedies, bool on_host) {

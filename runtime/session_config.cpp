@@ -123,10 +123,9 @@ std::vector<Key> MakeKeys() {
       {"snapshot", Choice<&Config::snapshot>({"none", "host"}),
        "host: host memory for a copy of all states is planned, so that a checkpoint is written "
        "beside training; none: training stands still meanwhile. Does not change results"},
-      {"momentum", Choice<&Config::momentum>({"device", "host", "nvme"}),
-       "where momentum lives: beside the weights, in host memory, or in files in nvme_folders. "
-       "Does "
-       "not change results"},
+      {"momentum", Choice<&Config::momentum>({"device", "host", "nvme", "auto"}),
+       "where momentum lives: beside the weights, in host memory, or in files in nvme_folders; "
+       "auto: the first of these with which the session fits. Does not change results"},
       {"boundaries", Choice<&Config::boundaries>({"device", "host"}),
        "where the residual stream between blocks waits for backward: beside the other activations, "
        "or in host memory. Does not change results"},

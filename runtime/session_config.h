@@ -22,6 +22,7 @@ enum class Accumulation : int32_t { kVertical, kHorizontal };
 enum class Recompute : int32_t { kAuto, kNever, kAlways };
 enum class Mode : int32_t { kTrain, kInfer };
 enum class SnapshotPlace : int32_t { kNone, kHost };
+enum class MomentumPlace : int32_t { kDevice, kHost, kNvme, kAuto };
 // kPaper: QFT (arXiv 2310.07147) as it is written: floating arithmetic, rounding to nearest, no
 // residual plane.
 enum class Preset : int32_t { kDefault, kPaper };
@@ -57,7 +58,7 @@ struct SessionConfig {
   int64_t residual_bits = 4;
   int64_t memory_limit = 0;
   SnapshotPlace snapshot = SnapshotPlace::kNone;
-  Tier momentum = Tier::kDevice;
+  MomentumPlace momentum = MomentumPlace::kDevice;
   Tier boundaries = Tier::kDevice;
   std::string nvme_folders;  // separated by colons
   StoreBackend nvme_backend = StoreBackend::kAuto;

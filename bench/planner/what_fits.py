@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The table of docs/planning.md: what fits on a device, by `qft plan`. Needs no device.
 
-  bench/planner/what_fits.py QFT
+  bench/planner/what_fits.py QFT [KEY=VALUE ...]    settings of all sessions
 """
 
 import json
@@ -43,10 +43,11 @@ def largest(program, model, device, settings, wanted):
     return found
 
 
-def cell(program, model, device):
+def cell(program, model, device, beside):
     """Largest batch with nothing made again, if any, and largest of all up to MOST_BATCH; without
     residual planes where nothing fits with them."""
-    for settings, note in ((["residual_bits=4"], ""), (["residual_bits=0"], ", no plane")):
+    for plane, note in (("residual_bits=4", ""), ("residual_bits=0", ", no plane")):
+        settings = [plane, *beside]
         most = largest(program, model, device, settings, lambda told: True)
         if most is None:
             continue
@@ -60,7 +61,7 @@ def main():
     print("| | " + " | ".join(DEVICES) + " |")
     print("| --- |" + " --- |" * len(DEVICES))
     for model in MODELS:
-        cells = [cell(sys.argv[1], model, device) for device in DEVICES]
+        cells = [cell(sys.argv[1], model, device, sys.argv[2:]) for device in DEVICES]
         print(f"| {model} | " + " | ".join(cells) + " |", flush=True)
 
 

@@ -241,11 +241,46 @@ TEST(PlanRemediesTest, ATooSmallLimitSaysWhatWouldFit) {
     EXPECT_EQ(GetErrorInfo(status).code, ErrorCode::kOutOfMemory);
     return std::string(status.message());
   };
-  EXPECT_NE(message(19100000000).find("what would fit: residual_bits=0; or micro_batch_tokens="),
+  EXPECT_NE(message(19100000000)
+                .find("what would fit: momentum=host; or residual_bits=0; or micro_batch_tokens="),
             std::string::npos)
       << message(19100000000);
   EXPECT_NE(message(1000000000).find("nothing that was tried would fit"), std::string::npos)
       << message(1000000000);
+}
+
+// Beside the weights, where that fits; elsewhere where that helps; and said so.
+TEST(PlanReportTest, MomentumIsPlacedWhereTheSessionFits) {
+  const auto choice = [](int64_t limit) {
+    SessionConfig config = OnDevice(limit);
+    config.momentum = MomentumPlace::kAuto;
+    const Json report = ReportPlan(Llama7B(), config, kDevice).value();
+    EXPECT_EQ(report.at("choices")[2].at("chosen"), report.at("momentum_tier"));
+    return std::pair(report.at("momentum_tier").get<std::string>(), report.at("fits").get<bool>());
+  };
+  EXPECT_EQ(choice(40000000000), std::pair(std::string("device"), true));
+  EXPECT_EQ(choice(19100000000), std::pair(std::string("host"), true));
+  EXPECT_EQ(choice(5000000000), std::pair(std::string("device"), false));
+}
+
+// What leaves the device comes back elsewhere, but for the ring that it passes through.
+TEST(PlanReportTest, MomentumElsewhereTakesItsBytesAlong) {
+  const cuda::ProfiledEngine engine(*cuda::FindDeviceProfile(kDevice));
+  SessionConfig config = OnDevice(0);
+  config.gradients = GradientMode::kFused;
+  const Plan beside = DecidePlan(Llama7B(), config, engine).value();
+  config.momentum = MomentumPlace::kHost;
+  const Plan elsewhere = DecidePlan(Llama7B(), config, engine).value();
+  const auto of = [](const Plan& plan, Purpose purpose) {
+    return plan.bytes[static_cast<int>(purpose)];
+  };
+  const int64_t left = of(beside, Purpose::kMomentum) + of(beside, Purpose::kCritical) -
+                       of(elsewhere, Purpose::kMomentum) - of(elsewhere, Purpose::kCritical);
+  EXPECT_GT(left, 6700000000);
+  EXPECT_GE(elsewhere.home_bytes, left);
+  EXPECT_LT(elsewhere.home_bytes, left + 10000000);  // whole pages
+  EXPECT_EQ(elsewhere.total_bytes, beside.total_bytes - left + elsewhere.staging_bytes);
+  EXPECT_EQ(of(elsewhere, Purpose::kStaging), elsewhere.staging_bytes);
 }
 
 TEST(CudaSizesTest, PartsOfAPreparedInputDoNotOverlap) {

@@ -148,20 +148,22 @@ struct TwoTermSize {
 TEST(SecondTerm, IsPartOfTheForwardProduct) {
   for (const TwoTermSize& size :
        {TwoTermSize{3, 50, 70}, TwoTermSize{40, 50, 70}, TwoTermSize{130, 300, 256},
-        TwoTermSize{70, 270, 1040}, TwoTermSize{3, 5, 2 * kMaxIntegerSum + 37},
-        TwoTermSize{20, 18, kMaxIntegerSum + 64}}) {
+        TwoTermSize{70, 270, 1040}, TwoTermSize{3, 2, 2 * kMaxIntegerSum + 37},
+        TwoTermSize{12, 3, kMaxIntegerSum + 64}}) {
     for (const bool accumulate : {false, true}) {
-      const auto [tokens, outputs, inputs] = size;
+      const int64_t tokens = size.tokens;
+      const int64_t features = size.outputs;
+      const int64_t inputs = size.inputs;
       TestRandom random(9);
       const std::vector<int8_t> x = random.Codes(tokens * inputs);
       const std::vector<int8_t> more = random.Codes(tokens * inputs);
       const std::vector<float> x_scales = random.Scales(tokens, 0.01f);
-      const std::vector<int8_t> w = random.Codes(outputs * inputs);
-      const std::vector<float> grid = random.Scales(outputs, 0.02f);
-      const std::vector<float> initial = random.Floats(tokens * outputs);
+      const std::vector<int8_t> w = random.Codes(features * inputs);
+      const std::vector<float> grid = random.Scales(features, 0.02f);
+      const std::vector<float> initial = random.Floats(tokens * features);
       std::vector<float> expected;
       for (int64_t t = 0; t < tokens; ++t) {
-        for (int64_t n = 0; n < outputs; ++n) {
+        for (int64_t n = 0; n < features; ++n) {
           const auto parts = static_cast<size_t>((inputs + kMaxIntegerSum - 1) / kMaxIntegerSum);
           std::vector<int64_t> first(parts), second(parts);
           for (int64_t k = 0; k < inputs; ++k) {
@@ -172,7 +174,7 @@ TEST(SecondTerm, IsPartOfTheForwardProduct) {
           }
           const float scale = x_scales[static_cast<size_t>(t)] * grid[static_cast<size_t>(n)];
           const float y = TwoTermOutput(scale, first, second);
-          expected.push_back(accumulate ? initial[static_cast<size_t>(t * outputs + n)] + y : y);
+          expected.push_back(accumulate ? initial[static_cast<size_t>(t * features + n)] + y : y);
         }
       }
       ExpectSameEverywhere([&](Engine& engine) {
@@ -184,8 +186,8 @@ TEST(SecondTerm, IsPartOfTheForwardProduct) {
         const EngineArray<float> y(engine, initial);
         engine.MatmulForward(
             {codes.data(), scales.data(), DType::kI8, tokens, inputs, {}, second.data()},
-            {weight.data(), weight_grid.data(), DType::kI8, outputs, inputs},
-            {y.data(), DType::kF32, tokens, outputs}, accumulate);
+            {weight.data(), weight_grid.data(), DType::kI8, features, inputs},
+            {y.data(), DType::kF32, tokens, features}, accumulate);
         EXPECT_EQ(y.Read(), expected);
         Outputs outputs;
         outputs.Add(y);

@@ -516,10 +516,10 @@ Status Session::WriteState(void* state, const void* host, size_t bytes) {
     engine_->CopyToEngine(state, host, bytes);
     return absl::OkStatus();
   }
+  // What an abandoned step was bringing is dropped. No step is open while states are written.
+  momentum_.Begin({});
   QFT_RETURN_IF_ERROR(momentum_.Settle());
-  QFT_RETURN_IF_ERROR(home_->Write(state, host, bytes));
-  momentum_.Restart();
-  return absl::OkStatus();
+  return home_->Write(state, host, bytes);
 }
 
 const StackEntry* Session::FindGradient(int tensor) {

@@ -40,7 +40,7 @@ MomentumStream::MomentumStream(Engine& engine, StateHome* home, void* ring, int6
 // Copies to the ring and from it are over before its memory goes.
 MomentumStream::~MomentumStream() {
   engine_.WaitForCopies(CopyLane::kStore, last_store_);
-  for (const Brought& unit : in_ring_) engine_.WaitForCopies(CopyLane::kLoad, unit.loaded);
+  engine_.WaitForCopies(CopyLane::kLoad, last_load_);
 }
 
 Status MomentumStream::Open() {
@@ -53,14 +53,10 @@ void MomentumStream::Fail(Status status) {
   status_.Update(std::move(status));
 }
 
+// Loads that follow come after those that are dropped: they are of one lane.
 void MomentumStream::Begin(std::vector<MomentumUnit> order) {
   if (home_ == nullptr) return;
   order_ = std::move(order);
-  Restart();
-}
-
-// Loads that follow come after those that are dropped: they are of one lane.
-void MomentumStream::Restart() {
   while (!space_.empty()) space_.GiveBack();
   in_ring_.clear();
   next_ = brought_ = 0;
@@ -107,7 +103,8 @@ void MomentumStream::BringAhead(bool wait) {
       copies[i] = {ring_ + at, HostAt(brought_, i), static_cast<size_t>(bytes)};
       at += bytes;
     }
-    in_ring_.push_back({place, engine_.StartCopies(CopyLane::kLoad, copies, 3)});
+    last_load_ = engine_.StartCopies(CopyLane::kLoad, copies, 3);
+    in_ring_.push_back({place, last_load_});
   }
 }
 

@@ -41,8 +41,6 @@ class MomentumStream {
   Status Open();
   // The units that updates will take, in this order; what was left of an earlier order is dropped.
   void Begin(std::vector<MomentumUnit> order);
-  // The same order from its start on: something wrote to the home.
-  void Restart();
   // The next unit, in engine memory: operations may use it until Leave. Waits only for a store.
   Momentum Enter(const Momentum& home);
   void Leave(const Momentum& home);
@@ -72,6 +70,7 @@ class MomentumStream {
   size_t next_ = 0;     // to be entered
   size_t brought_ = 0;  // so many of the order are, or were, in the ring
   std::deque<Brought> in_ring_;
+  uint64_t last_load_ = 0;
   uint64_t last_store_ = 0;
   Status status_;
 };

@@ -239,6 +239,29 @@ TEST(MomentumPlaceTest, ReadsAndWritesReachIt) {
   }
 }
 
+// Its momentum may be on the way still.
+TEST(MomentumPlaceTest, WritesAfterAnAbandonedStepReachIt) {
+  const TemporaryFolder folder;
+  const TestModel model(Wide());
+  const std::string name = "model.layers.0.mlp.gate_proj.weight";
+  const auto train = [&](TestSession& session) {
+    session.Randomise(1);
+    Train(session, 0, 2);
+    std::vector<float> values = session.Read(name, QFT_TENSOR_MOMENTUM);
+    for (float& value : values) value *= 2;
+    session.Begin(2e-3);
+    EXPECT_EQ(session.TryAbandon().status, QFT_OK);
+    session.Write(name, values, QFT_TENSOR_MOMENTUM);
+    return Train(session, 2, 4);
+  };
+  TestSession device(model);
+  const Trace expected = train(device);
+  for (const Settings& place : MomentumPlaces(folder.Path())) {
+    TestSession session(model, place);
+    EXPECT_EQ(train(session), expected) << place[0].second;
+  }
+}
+
 TEST(MomentumPlaceTest, AnAbandonedStepLeavesNoTrace) {
   const TemporaryFolder folder;
   const TestModel model(Wide());

@@ -238,6 +238,9 @@ typedef struct qft_step_options {
   int64_t group_count;         /* 0, or the number of qft_config_add_group calls */
 } qft_step_options;
 
+/* With gradients = stack and momentum outside device memory a step's updates run beside the forward
+ * pass of the next one (or before whatever else looks at states): codes_changed, codes_saturated,
+ * rows_grown, updates_lost and rounding_walk then tell of the updates since the result before. */
 typedef struct qft_step_result {
   uint64_t struct_size;
   int64_t step;         /* updates done so far, this one included */
@@ -383,6 +386,9 @@ typedef struct qft_device_report {
   int64_t total_bytes;                  /* of the machine's memory, or of the device's */
   double integer_operations_per_second; /* dense INT8 products and sums at the highest clock, each
                                             counted; 0: unknown */
+  int64_t
+      host_bytes; /* the session holds beside the engine's own: momentum, staging, boundaries and
+                         snapshot; on a GPU page-locked. Since 0.1 */
 } qft_device_report;
 /* report [in, out] with struct_size set. Thread: one. Blocks: no. Since: 0.1. */
 QFT_API qft_status qft_session_get_device(const qft_session* session, qft_device_report* report,
@@ -408,6 +414,9 @@ typedef struct qft_plan_options {
   const char* device;   /* a name of qft_plan_describe_devices, which need not be there. NULL: with
                            engine = cuda the machine's own device, or h100-80gb where it has none */
   size_t device_length; /* bytes of device */
+  /* Of the disk for momentum = nvme, reading and writing at once, together. 0: measured for about a
+   * second in nvme_folders, where momentum is planned there. Since 0.1 */
+  double nvme_bytes_per_second;
 } qft_plan_options;
 
 /* Every device that can be planned for without being there: a JSON array of {name, device,
@@ -426,7 +435,9 @@ QFT_API qft_status qft_plan_create(const qft_model* model, const qft_config* con
 /* A JSON object, borrowed until the plan is destroyed: all of qft_session_plan_json, and device
  * {profile, null for the machine's own; description; measured}; memory, an array of {purpose, tier,
  * bytes}; tiers, an array of {tier "device" or "host", bytes, reserved_bytes (left free for the
- * driver), limit_bytes or null}; fits; choices, an array of {setting, chosen, reason}; would_fit, an
+ * driver), limit_bytes or null}; fits; time, what a step is expected to take {seconds_per_step,
+ * tokens_per_second, compute_seconds, transfer_seconds, waits_seconds, hidden_from_tokens,
+ * nvme_bytes_per_second or null} or null where that is not known; choices, an array of {setting, chosen, reason}; would_fit, an
  * array of {settings, bytes} which have been planned and fit, [] where the plan fits itself. All sizes
  * are integers.
  * Thread: any. Blocks: no. Since: 0.1. */

@@ -207,6 +207,7 @@ struct DeviceReport {
   // INT8 multiplications and additions a second at the highest clock, each counted as one; 0:
   // unknown
   double integer_peak = 0;
+  int64_t host_bytes = 0;  // of AllocateHost, not yet freed
 };
 
 // One of the operands that an output gradient becomes.
@@ -250,6 +251,13 @@ enum class CopyLane : int32_t {
 };
 inline constexpr int kCopyLanes = 3;
 
+// What a device reaches at best; 0: unknown.
+struct Speeds {
+  double integer_operations = 0;  // dense INT8 multiplications and additions a second
+  double memory_bytes = 0;        // a second
+  double host_bytes = 0;          // a second to host memory, and as much from it at once
+};
+
 // What a plan asks of an engine: the memory it takes beside what it is given. It can be had without
 // the device, too (kernels/cuda/profile.h).
 class EngineProfile {
@@ -272,6 +280,7 @@ class EngineProfile {
   virtual size_t PreparedInputBytes(int64_t rows, int64_t cols, int32_t critical_count) const = 0;
   // What activations are stored as under integer arithmetic.
   virtual DType ActivationType() const = 0;
+  virtual Speeds BestSpeeds() const = 0;
   // Micro-batches are padded to a multiple of this many tokens.
   virtual int64_t TokenMultiple() const = 0;
 };

@@ -45,7 +45,7 @@ Status Session::Calibrate(const std::vector<TensorState>& states) {
 }
 
 StatusOr<double> Session::CriticalOverlap() {
-  QFT_RETURN_IF_ERROR(CheckUsable());
+  QFT_RETURN_IF_ERROR(FinishUpdates());
   if (step_open_) return MakeError(ErrorCode::kState, "a step is open");
   if (plan_.critical_count == 0) return 1.0;
   QFT_ASSIGN_OR_RETURN(const std::vector<int32_t> today, WidestColumns(llama()));

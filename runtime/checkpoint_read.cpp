@@ -121,7 +121,7 @@ StatusOr<CheckpointFiles> OpenCheckpoint(FileSystem& fs, const std::string& path
 }
 
 Status RestoreCheckpoint(Session& session, FileSystem& fs, const CheckpointFiles& checkpoint) {
-  QFT_RETURN_IF_ERROR(session.CheckUsable());
+  QFT_RETURN_IF_ERROR(session.FinishUpdates());
   if (session.step_open()) return MakeError(ErrorCode::kState, "a step is open");
   QFT_ASSIGN_OR_RETURN(const nlohmann::json manifest,
                        ParseJson(checkpoint.manifest, JoinPath(checkpoint.path, kManifestName)));

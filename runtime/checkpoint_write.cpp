@@ -82,7 +82,7 @@ std::string ManifestOf(Session& session, const std::string& blob) {
 }  // namespace
 
 StatusOr<CheckpointContent> ContentOf(Session& session, const std::string& blob) {
-  QFT_RETURN_IF_ERROR(session.CheckUsable());
+  QFT_RETURN_IF_ERROR(session.FinishUpdates());
   if (session.step_open()) return MakeError(ErrorCode::kState, "a step is open");
   if (!session.plan().train)
     return MakeError(ErrorCode::kState, "mode = infer has no states to save");
@@ -155,7 +155,7 @@ PreparedSave::~PreparedSave() {
 }
 
 StatusOr<std::string> StateHash(Session& session) {
-  QFT_RETURN_IF_ERROR(session.CheckUsable());
+  QFT_RETURN_IF_ERROR(session.FinishUpdates());
   const std::vector<StatePart> parts = StateParts(session);
   const PartReader read = EngineReader(session, parts);
   Hasher hasher;

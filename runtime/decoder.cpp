@@ -16,7 +16,7 @@ Matrix RowsFrom(const Matrix& matrix, int64_t begin, int64_t rows) {
 }  // namespace
 
 StatusOr<std::unique_ptr<Decoder>> Decoder::Open(Session& session, int64_t capacity) {
-  QFT_RETURN_IF_ERROR(session.CheckUsable());
+  QFT_RETURN_IF_ERROR(session.FinishUpdates());
   const int64_t longest = session.model().config().max_position;
   if (capacity < 1 || capacity > longest) {
     return MakeError(
@@ -52,7 +52,7 @@ Decoder::Decoder(Session& session, int64_t capacity)
 }
 
 Status Decoder::Feed(Session& session, const int32_t* token_ids, int64_t count, float* logits) {
-  QFT_RETURN_IF_ERROR(session.CheckUsable());
+  QFT_RETURN_IF_ERROR(session.FinishUpdates());
   if (session.step_open()) return MakeError(ErrorCode::kState, "a step is open");
   if (count < 1 || used_ + count > capacity_) {
     return MakeError(ErrorCode::kOutOfRange,

@@ -10,7 +10,7 @@ namespace qft {
 // Leaves the final norm's output in slot 0. Two boundaries take turns and one set of activations
 // serves all blocks.
 Status Session::RunForward(const BatchView& batch) {
-  QFT_RETURN_IF_ERROR(CheckUsable());
+  QFT_RETURN_IF_ERROR(FinishUpdates());
   if (step_open_) return MakeError(ErrorCode::kState, "a step is open");
   QFT_RETURN_IF_ERROR(CheckBatch(batch));
   MicroBatch& slot = buffers_.micro_batches[0];
@@ -29,7 +29,7 @@ Status Session::RunForward(const BatchView& batch) {
 }
 
 StatusOr<EvalResult> Session::Evaluate(const std::vector<BatchView>& batches, float* token_losses) {
-  QFT_RETURN_IF_ERROR(CheckUsable());
+  QFT_RETURN_IF_ERROR(FinishUpdates());
   // Evaluation counts in the step state, which an open step needs.
   if (step_open_) return MakeError(ErrorCode::kState, "a step is open");
   if (batches.empty()) return InvalidArgument("no batches to evaluate");
@@ -49,7 +49,7 @@ StatusOr<EvalResult> Session::Evaluate(const std::vector<BatchView>& batches, fl
     result.tokens += batch.tokens;
   }
   QFT_RETURN_IF_ERROR(Synchronize());
-  state = ReadStepState();
+  state = ReadStepState(buffers_.workspace.step);
   result.loss_weight = state.loss_weight;
   result.loss = state.loss_weight > 0 ? state.loss_sum / state.loss_weight : 0;
   return result;

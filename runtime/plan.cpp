@@ -177,20 +177,6 @@ int64_t StateBytes(const Plan& plan) {
   return sum;
 }
 
-Status CheckHostMemory(const Plan& plan) {
-  const int64_t available = AvailableHostMemory();
-  const int64_t momentum = plan.momentum_tier == Tier::kHost   ? plan.home_bytes
-                           : plan.momentum_tier == Tier::kNvme ? plan.staging_bytes
-                                                               : 0;
-  const int64_t needed = plan.snapshot_bytes + momentum + plan.boundary_bytes;
-  if (available == 0 || needed <= available) return absl::OkStatus();
-  return MakeError(
-      ErrorCode::kOutOfMemory,
-      absl::StrCat("momentum, boundaries and snapshot need ", Gigabytes(momentum), ", ",
-                   Gigabytes(plan.boundary_bytes), " and ", Gigabytes(plan.snapshot_bytes),
-                   " of host memory, available are ", Gigabytes(available)));
-}
-
 void PlaceBoundaries(Plan& plan, const SessionConfig& config) {
   if (!plan.train || config.boundaries == Tier::kDevice) return;
   const ModelConfig& model = plan.model->config();
@@ -212,6 +198,7 @@ Status PlaceMomentum(Plan& plan, const SessionConfig& config) {
   }
   plan.momentum_tier = nvme ? Tier::kNvme : Tier::kHost;
   plan.staging_bytes = StagingBytes(plan, config.staging);
+  if (nvme) plan.nvme_staging_bytes = StagingBytes(plan, config.nvme_staging) + kStoreAlignment;
   return absl::OkStatus();
 }
 
@@ -274,6 +261,23 @@ StateFormat Plan::format(int tensor, const int32_t* critical_columns) const {
     format.critical_columns = critical_columns + static_cast<int64_t>(site) * critical_count;
   }
   return format;
+}
+
+int64_t Plan::host_bytes() const {
+  return snapshot_bytes + boundary_bytes +
+         (momentum_tier == Tier::kHost ? home_bytes : nvme_staging_bytes);
+}
+
+Status CheckHostMemory(const Plan& plan) {
+  const int64_t available =
+      plan.host_limit_bytes > 0 ? plan.host_limit_bytes : AvailableHostMemory();
+  if (available == 0 || plan.host_bytes() <= available) return absl::OkStatus();
+  const int64_t momentum = plan.host_bytes() - plan.snapshot_bytes - plan.boundary_bytes;
+  return MakeError(
+      ErrorCode::kOutOfMemory,
+      absl::StrCat("momentum, boundaries and snapshot need ", Gigabytes(momentum), ", ",
+                   Gigabytes(plan.boundary_bytes), " and ", Gigabytes(plan.snapshot_bytes),
+                   " of host memory, available are ", Gigabytes(available)));
 }
 
 Kept Plan::kept(int64_t block) const {
@@ -347,6 +351,7 @@ StatusOr<Plan> DecideWithPlace(std::shared_ptr<const Model> model, const Session
   if (plan.train && config.snapshot == SnapshotPlace::kHost) {
     plan.snapshot_bytes = StateBytes(plan) + plan.home_bytes;
   }
+  plan.host_limit_bytes = config.host_memory_limit;
   plan.occupied_bytes = engine.OccupiedMemory();
   plan.reserved_bytes = engine.ReservedMemory();
   const int64_t beside = plan.occupied_bytes + plan.reserved_bytes;
@@ -437,6 +442,9 @@ SessionBuffers AllocateSession(const Plan& plan, const EngineProfile& engine, Ar
   buffers.staging = arena.Allocate(Purpose::kStaging, plan.staging_bytes);
   if (plan.train) {
     AllocateStack(plan, buffers.stack, arena);
+    if (plan.late_updates()) {
+      buffers.late_step = arena.Allocate<StepState>(Purpose::kWorkspace, 1);
+    }
     buffers.accumulators = AllocateAccumulators(plan, arena);
   }
   const BufferShape shape{&model.config(),     plan.tokens,          plan.train,     plan.integer,
@@ -509,6 +517,7 @@ nlohmann::ordered_json PlanToJson(const Plan& plan, const EngineProfile& engine)
   json["host_bytes"]["boundaries"] = plan.boundary_bytes;
   json["momentum_tier"] = TierName(plan.momentum_tier);
   json["momentum_home_bytes"] = plan.home_bytes;
+  json["late_updates"] = plan.late_updates();
   json["occupied_bytes"] = plan.occupied_bytes;
   json["reserved_bytes"] = plan.reserved_bytes;
   return json;

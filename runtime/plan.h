@@ -42,10 +42,12 @@ struct Plan {
   int64_t snapshot_bytes = 0;  // of host memory beside these; the states' own sum
   Tier momentum_tier = Tier::kDevice;
   Tier boundary_tier = Tier::kDevice;
-  int64_t boundary_bytes = 0;  // in host memory, unless it is the device
-  int64_t home_bytes = 0;      // of that tier, unless it is the device
-  int64_t staging_bytes = 0;   // through which they pass, of engine memory; of a store also host
-  int64_t limit_bytes = 0;     // for total_bytes; 0: there is none
+  int64_t boundary_bytes = 0;      // in host memory, unless it is the device
+  int64_t home_bytes = 0;          // of that tier, unless it is the device
+  int64_t staging_bytes = 0;       // through which they pass, of engine memory
+  int64_t nvme_staging_bytes = 0;  // and, with momentum on NVMe, of host memory
+  int64_t limit_bytes = 0;         // for total_bytes; 0: there is none
+  int64_t host_limit_bytes = 0;    // for host_bytes(); 0: what the machine has available
   // Of the device beside total_bytes: context and libraries, and what others hold.
   int64_t occupied_bytes = 0;
   int64_t reserved_bytes = 0;  // and what stays free for the driver
@@ -53,10 +55,16 @@ struct Plan {
   int64_t all_kept_bytes = 0;
   int64_t stack_bytes = 0;
 
+  // Of host memory beside the engine's: pinned, where there is a device.
+  int64_t host_bytes() const;
+  // Of the engine's memory.
   bool fits() const { return limit_bytes == 0 || total_bytes <= limit_bytes; }
 
   bool trains(int tensor) const { return train && training[tensor].trainable; }
   Kept kept(int64_t block) const;
+  // A step's updates wait on the stack until the forward pass of the next: then what moves
+  // momentum runs beside it.
+  bool late_updates() const { return train && !fused && momentum_tier != Tier::kDevice; }
   // Micro-batches whose buffers exist side by side.
   int64_t slots() const { return vertical ? micro_batches : 1; }
   // critical_columns: of all sites, [sites, critical_count].
@@ -70,6 +78,7 @@ struct SessionBuffers {
   std::vector<TensorState> tensors;
   int32_t* critical_columns = nullptr;  // [sites, critical_count]
   GradientStack stack;
+  StepState* late_step = nullptr;    // beside the workspace's, with late_updates()
   std::vector<Matrix> accumulators;  // by tensor; chunk-sized for embedding and head
   // Residual stream [block 0 .. L][slot]; without training two that take turns; a ring where they
   // live elsewhere.
@@ -85,6 +94,8 @@ struct SessionBuffers {
 // whether it fits or not. Errors: NOT_FOUND, UNSUPPORTED, OUT_OF_RANGE.
 StatusOr<Plan> DecidePlan(std::shared_ptr<const Model> model, const SessionConfig& config,
                           const EngineProfile& engine);
+// OUT_OF_MEMORY unless host_bytes() fit in what is available or allowed.
+Status CheckHostMemory(const Plan& plan);
 // A plan that fits here. Errors: as DecidePlan; OUT_OF_MEMORY, with what would fit.
 StatusOr<Plan> MakePlan(std::shared_ptr<const Model> model, const SessionConfig& config,
                         const EngineProfile& engine);

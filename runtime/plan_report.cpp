@@ -1,9 +1,12 @@
 #include "runtime/plan_report.h"
 
 #include "absl/strings/str_join.h"
+#include "base/system.h"
 #include "kernels/cuda/profile.h"
+#include "offload/bandwidth.h"
 #include "runtime/cuda_module.h"
 #include "runtime/plan_remedies.h"
+#include "runtime/plan_time.h"
 
 namespace qft {
 namespace {
@@ -73,9 +76,30 @@ Memory MemoryOf(const Plan& plan, const char* engine_tier) {
   if (plan.momentum_tier == Tier::kDevice) return memory;
   memory.Add(PurposeName(Purpose::kMomentum), TierName(plan.momentum_tier), plan.home_bytes);
   if (plan.momentum_tier == Tier::kNvme) {
-    memory.Add(PurposeName(Purpose::kStaging), "host", plan.staging_bytes);
+    memory.Add(PurposeName(Purpose::kStaging), "host", plan.nvme_staging_bytes);
   }
   return memory;
+}
+
+// Of a machine that is elsewhere nobody knows its host memory.
+Json HostLimitOf(const Plan& plan, bool elsewhere) {
+  if (plan.host_limit_bytes > 0) return plan.host_limit_bytes;
+  if (elsewhere) return nullptr;
+  return AvailableHostMemory();
+}
+
+Json TimeOf(const Plan& plan, const Speeds& speeds, double nvme_bytes_per_second) {
+  const std::optional<StepTime> time = ExpectStepTime(plan, speeds, nvme_bytes_per_second);
+  if (!time.has_value()) return nullptr;
+  const auto tokens = static_cast<double>(plan.tokens * plan.micro_batches);
+  const bool nvme = plan.momentum_tier == Tier::kNvme;
+  return {{"seconds_per_step", time->seconds()},
+          {"tokens_per_second", tokens / time->seconds()},
+          {"compute_seconds", time->compute_seconds},
+          {"transfer_seconds", time->transfer_seconds},
+          {"waits_seconds", time->waits_seconds},
+          {"hidden_from_tokens", time->hidden_from_tokens},
+          {"nvme_bytes_per_second", nvme ? Json(nvme_bytes_per_second) : Json(nullptr)}};
 }
 
 // What may be in use in the engine's tier; null: nobody knows.
@@ -171,7 +195,7 @@ std::string DescribeDeviceProfiles() {
 }
 
 StatusOr<Json> ReportPlan(const std::shared_ptr<const Model>& model, const SessionConfig& config,
-                          const std::string& device) {
+                          const std::string& device, double nvme_bytes_per_second) {
   QFT_ASSIGN_OR_RETURN(const PlannedEngine planned, FindEngine(config, device));
   const EngineProfile& engine = *planned.engine;
   QFT_ASSIGN_OR_RETURN(const Plan plan, DecidePlan(model, config, engine));
@@ -181,18 +205,26 @@ StatusOr<Json> ReportPlan(const std::shared_ptr<const Model>& model, const Sessi
   Json json = PlanToJson(plan, engine);
   json["device"] = DeviceOf(planned);
   json["memory"] = memory.rows();
+  const Json host_limit = HostLimitOf(plan, planned.profile != nullptr);
   json["tiers"] = Json::array();
   for (const auto& [name, bytes] : memory.sums().items()) {
     const bool engines = name == tier;
     json["tiers"].push_back({{"tier", name},
                              {"bytes", bytes},
                              {"reserved_bytes", engines ? plan.reserved_bytes : 0},
-                             {"limit_bytes", engines ? LimitOf(plan, on_host) : nullptr}});
+                             {"limit_bytes", engines          ? LimitOf(plan, on_host)
+                                             : name == "host" ? host_limit
+                                                              : nullptr}});
   }
-  json["fits"] = plan.fits();
+  json["fits"] = plan.fits() && (host_limit.is_null() || plan.host_bytes() <= host_limit);
+  if (plan.momentum_tier == Tier::kNvme && nvme_bytes_per_second == 0) {
+    QFT_ASSIGN_OR_RETURN(nvme_bytes_per_second, TryFolders(StoreOptionsOf(config)));
+  }
+  json["time"] = TimeOf(plan, engine.BestSpeeds(), nvme_bytes_per_second);
   json["choices"] = ChoicesOf(plan, config);
   json["would_fit"] = Json::array();
-  if (!plan.fits()) json["would_fit"] = RemediesOf(FindRemedies(model, config, engine), on_host);
+  if (!json["fits"].get<bool>())
+    json["would_fit"] = RemediesOf(FindRemedies(model, config, engine), on_host);
   return json;
 }
 

@@ -73,6 +73,11 @@ class Session {
   static StatusOr<std::unique_ptr<Session>> Open(std::shared_ptr<const Model> model,
                                                  const SessionConfig& config, LogSink log);
 
+  // Says in the log what was planned and what was measured, of a session that has trained.
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
   Status CheckLearningRate(double learning_rate) const;
   Status BeginStep(const StepOptions& options);
   Status Accumulate(const std::vector<BatchView>& batches);
@@ -108,6 +113,9 @@ class Session {
   Status CheckCriticalColumns();
   // A checkpoint's; the keys follow the seed.
   void SetProgress(const Progress& progress, int64_t seed);
+  // Applies the updates that still wait for the next forward pass (Plan::late_updates): before
+  // anything but a step looks at states. Errors also as CheckUsable.
+  Status FinishUpdates();
   // After a broken invariant every later call says so.
   // why: static, or the engine's.
   void Poison(const char* why) { poisoned_ = why; }
@@ -117,6 +125,14 @@ class Session {
 
  private:
   friend class StepRunner;
+  friend class Updater;
+
+  // Of the last step, with Plan::late_updates().
+  struct LateUpdates {
+    StepState* state = nullptr;  // engine memory; nullptr: there are none
+    StepOptions options;
+    bool on_stack = false;  // false: enqueued
+  };
 
   Session(Plan plan, SessionConfig config, std::unique_ptr<Engine> engine,
           std::unique_ptr<StateHome> home, std::unique_ptr<StateHome> boundary_home, LogSink log);
@@ -131,12 +147,15 @@ class Session {
   void LogPlan() const;
   // Copies the batch into the slot's engine buffers. Returns the sum of its loss weights.
   double Upload(const BatchView& batch, int64_t token_offset, MicroBatch& slot);
-  StepState ReadStepState();
+  StepState ReadStepState(const StepState* state);
   void WriteStepState(const StepState& state);
   void SetGradientScale();
   void Run(const std::vector<ScheduleItem>& schedule, int64_t micro_batches);
+  void BeginMomentum();
   Status FinishMomentum();
-  StepResult MakeResult(const StepState& state) const;
+  void CountUpdates(const StepState& state);
+  StepResult MakeResult(const StepState& state);
+  void Measure(const StepResult& result);
   Status RunForward(const BatchView& batch);
   // Chooses the critical features by the states as they are.
   Status Calibrate(const std::vector<TensorState>& states);
@@ -164,6 +183,12 @@ class Session {
   double previous_square_sum_ = -1;
   double rounding_square_sum_ = 0;
   const char* poisoned_ = nullptr;
+  LateUpdates late_;
+  DeviceReport most_;  // in use after a step
+  // Of steps after the first, which loads code and finds out what is fastest.
+  int64_t timed_tokens_ = 0;
+  double timed_seconds_ = 0;
+  StepState counted_;  // of updates since the last result: their counts alone
 
   // The open step.
   bool step_open_ = false;

@@ -9,6 +9,7 @@
 #include <variant>
 
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 
 namespace qft {
 namespace {
@@ -120,6 +121,9 @@ std::vector<Key> MakeKeys() {
        "most bytes of memory: on the cpu what the session plans, on a GPU what is in use on the "
        "device, "
        "other programs included; 0: what is available"},
+      {"host_memory_limit", IntKey{&Config::host_memory_limit, 0, kNoMaximum},
+       "most bytes of host memory for momentum, staging, boundaries and a snapshot; 0: what is "
+       "available"},
       {"snapshot", Choice<&Config::snapshot>({"none", "host"}),
        "host: host memory for a copy of all states is planned, so that a checkpoint is written "
        "beside training; none: training stands still meanwhile. Does not change results"},
@@ -136,9 +140,12 @@ std::vector<Key> MakeKeys() {
        "how files are read and written; auto: by io_uring where it is permitted. Does not change "
        "results"},
       {"staging", IntKey{&Config::staging, 0, kNoMaximum},
-       "most bytes of engine memory through which momentum passes that lives elsewhere, and as "
-       "many "
-       "of host memory with momentum = nvme; at least what one update needs. Does not change "
+       "most bytes of engine memory through which momentum passes that lives elsewhere; at least "
+       "what one update needs. Does not change results"},
+      {"nvme_staging", IntKey{&Config::nvme_staging, 0, kNoMaximum},
+       "most bytes of host memory through which momentum passes with momentum = nvme, likewise: "
+       "the "
+       "disk fills them before updates begin and empties them after the last. Does not change "
        "results"},
   };
 }
@@ -301,6 +308,13 @@ std::string SessionConfig::ToJson() const {
   }
   json["groups"] = std::move(list);
   return json.dump();
+}
+
+StoreOptions StoreOptionsOf(const SessionConfig& config) {
+  StoreOptions store;
+  store.folders = absl::StrSplit(config.nvme_folders, ':', absl::SkipEmpty());
+  store.backend = config.nvme_backend;
+  return store;
 }
 
 std::string DescribeSessionConfig() {

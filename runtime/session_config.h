@@ -57,12 +57,14 @@ struct SessionConfig {
   int64_t critical_features = 16;
   int64_t residual_bits = 4;
   int64_t memory_limit = 0;
+  int64_t host_memory_limit = 0;
   SnapshotPlace snapshot = SnapshotPlace::kNone;
   MomentumPlace momentum = MomentumPlace::kDevice;
   Tier boundaries = Tier::kDevice;
   std::string nvme_folders;  // separated by colons
   StoreBackend nvme_backend = StoreBackend::kAuto;
   int64_t staging = int64_t{512} << 20;
+  int64_t nvme_staging = int64_t{1} << 30;
   std::vector<TensorGroup> groups;
 
   // Errors of the setters: kUnknownKey, kInvalidArgument (the key has another type), kOutOfRange.
@@ -79,6 +81,9 @@ struct SessionConfig {
   // weight_decay (null: the configuration's), frozen}.
   std::string ToJson() const;
 };
+
+// Folders and backend, for a store of momentum.
+StoreOptions StoreOptionsOf(const SessionConfig& config);
 
 // A JSON array of {key, type, default, range, meaning} in the order of the table. type: "string",
 // "int" or "float". range: {"choices": [...]} of a string, {} where it is any text, {"minimum": x,

@@ -1,8 +1,11 @@
 // The path of one step. Session::Accumulate walks the schedule: tokens go down through the model,
-// gradients come back up, are quantised and pushed; Session::EndStep clips, pops and updates.
+// gradients come back up, are quantised and pushed; Session::EndStep clips, and update.cpp pops and
+// applies them.
 #include "runtime/step.h"
 
 #include <algorithm>
+
+#include "runtime/update.h"
 
 namespace qft {
 
@@ -28,9 +31,28 @@ void StepRunner::Run(const std::vector<ScheduleItem>& schedule, int micro_batch_
   for (const ScheduleItem& item : schedule) {
     last_ = item.last;
     contribution_ = micro_batch_base + (session_.plan_.vertical ? 0 : item.micro_batch);
+    if (item.first) UpdateBefore(item);
     session_.boundaries_.Enter();
     Run(item);
     session_.boundaries_.Leave();
+  }
+}
+
+// Where updates of the step before wait for this one (Plan::late_updates), they happen as forward
+// comes to their tensors: what brings their momentum has the blocks below to hide behind. The
+// stack's last gradients are the lowest block's, so it pops them in this order anyway.
+void StepRunner::UpdateBefore(const ScheduleItem& item) {
+  Session::LateUpdates& late = session_.late_;
+  if (!late.on_stack) return;
+  Updater updater(session_, late.state, late.options);
+  const LlamaTensors& tensors = *llama_.tensors;
+  if (item.phase == Phase::kEmbed) updater.PopThrough(tensors.embedding);
+  if (item.phase == Phase::kForward) {
+    for (const int tensor : BackwardOrder(tensors.blocks[item.index])) updater.PopThrough(tensor);
+  }
+  if (item.phase == Phase::kLoss) {
+    updater.PopAll();
+    late.on_stack = false;
   }
 }
 
@@ -73,37 +95,6 @@ void StepRunner::Run(const ScheduleItem& item) {
 
 void StepRunner::Done(int tensor) {
   if (last_) Push(tensor);
-}
-
-void StepRunner::UpdateAll() {
-  GradientStack& stack = session_.buffers_.stack;
-  while (!stack.empty()) {
-    const StackEntry entry = stack.Pop();
-    const TensorState& state = session_.buffers_.tensors[entry.tensor];
-    session_.snapshot_.BeforeOverwrite(entry.tensor);
-    llama_.engine->LionUpdate(OptionsFor(entry.tensor), state.weight,
-                              session_.momentum_.Enter(state.momentum), entry.gradient, step_);
-    session_.momentum_.Leave(state.momentum);
-  }
-}
-
-LionOptions StepRunner::OptionsFor(int tensor) const {
-  const TensorTraining& training = session_.plan_.training[tensor];
-  const SessionConfig& config = session_.config_;
-  const TensorKeys& keys = session_.keys_[tensor];
-  const std::vector<double>& factors = session_.options_.group_factors;
-  double factor = training.learning_rate_factor;
-  if (training.group >= 0 && !factors.empty()) factor *= factors[training.group];
-  LionOptions options;
-  options.beta1 = static_cast<float>(config.beta1);
-  options.beta2 = static_cast<float>(config.beta2);
-  options.weight_decay = static_cast<float>(training.weight_decay);
-  options.learning_rate_factor = static_cast<float>(factor);
-  options.rounding = config.rounding;
-  options.weight_key = keys.weight;
-  options.momentum_key = keys.momentum;
-  options.regrow_key = keys.regrow;
-  return options;
 }
 
 void StepRunner::Push(int tensor) {
@@ -158,14 +149,9 @@ void StepRunner::EncodeRows(int tensor, int64_t rounding, bool add, int64_t row_
 }
 
 void StepRunner::UpdateRows(int tensor, int64_t rounding, int64_t row_begin, int64_t rows) {
-  const TensorState state = TensorRows(session_.buffers_.tensors[tensor], row_begin, rows);
-  LionOptions options = OptionsFor(tensor);
-  options.row_offset = row_begin;
-  session_.snapshot_.BeforeOverwrite(tensor);
-  llama_.engine->EncodeAndUpdate(FirstRows(For(tensor), rows),
-                                 RandomFor(tensor, rounding, row_begin), options, state.weight,
-                                 session_.momentum_.Enter(state.momentum), step_);
-  session_.momentum_.Leave(state.momentum);
+  Updater(session_, step_, session_.options_)
+      .Apply(tensor, FirstRows(For(tensor), rows), RandomFor(tensor, rounding, row_begin),
+             row_begin);
 }
 
 // Each rounding of the same element within a step has rows of its own in the random stream.

@@ -19,15 +19,13 @@ class StepRunner final : public GradientAccumulators {
 
   // micro_batch_base: micro-batches of this step in earlier calls.
   void Run(const std::vector<ScheduleItem>& schedule, int micro_batch_base);
-  // Pops and applies what stands on the stack.
-  void UpdateAll();
 
   Matrix For(int tensor) override;
   void Done(int tensor) override;
 
  private:
   void Run(const ScheduleItem& item);
-  LionOptions OptionsFor(int tensor) const;
+  void UpdateBefore(const ScheduleItem& item);
   // The tensor's entry on the stack, pushed if there is none.
   StackEntry& EntryFor(int tensor);
   void Push(int tensor);

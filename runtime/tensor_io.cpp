@@ -126,7 +126,7 @@ Status NoPart(const TensorSpec& spec, const char* what) {
 }  // namespace
 
 Status ReadTensor(Session& session, int tensor, TensorPart part, float* out) {
-  QFT_RETURN_IF_ERROR(session.CheckUsable());
+  QFT_RETURN_IF_ERROR(session.FinishUpdates());
   const TensorSpec& spec = session.model().table()[tensor];
   const TensorState& state = session.tensor_states()[tensor];
   switch (part) {
@@ -155,7 +155,7 @@ Status ReadTensor(Session& session, int tensor, TensorPart part, float* out) {
 }
 
 Status ReadTensorCodes(Session& session, int tensor, int8_t* out) {
-  QFT_RETURN_IF_ERROR(session.CheckUsable());
+  QFT_RETURN_IF_ERROR(session.FinishUpdates());
   const Weight& weight = session.tensor_states()[tensor].weight;
   if (weight.dtype != DType::kI8) {
     return Unsupported(session.model().table()[tensor].name, " is held in fp32 and has no codes");
@@ -165,7 +165,7 @@ Status ReadTensorCodes(Session& session, int tensor, int8_t* out) {
 }
 
 Status WriteTensor(Session& session, int tensor, TensorPart part, const float* values) {
-  QFT_RETURN_IF_ERROR(session.CheckUsable());
+  QFT_RETURN_IF_ERROR(session.FinishUpdates());
   if (session.step_open()) return MakeError(ErrorCode::kState, "a step is open");
   const TensorSpec& spec = session.model().table()[tensor];
   const TensorState& state = session.tensor_states()[tensor];

@@ -59,6 +59,16 @@ class PlanCommand : public Command {
     table_.Add("Machine", "engine", engine_, "cuda or cpu")->check(CLI::IsMember({"cuda", "cpu"}));
     table_.Add("Machine", "device", device_,
                "What to plan for, which need not be there: " + DeviceNames());
+    const auto size = [&](const char* name, int64_t& value, const char* help) {
+      table_.Add("Machine", name, value, help)->transform(CLI::AsSizeValue(true));
+    };
+    size("host-memory", host_memory_, "Most host memory beside the session's, as in 64G");
+    table_.Add(
+        "Machine", "nvme", nvme_,
+        "Folders for momentum on NVMe, separated by colons; momentum goes there where nothing "
+        "else fits, and the disk is tried for a second");
+    size("nvme-bandwidth", nvme_bandwidth_,
+         "Bytes a second of a disk that is not here, reading and writing at once, together");
     app_->add_flag("--json", json_, "Print a JSON object")->group("Output");
     app_->footer(kExample);
   }
@@ -82,10 +92,17 @@ class PlanCommand : public Command {
     const Model model = RandomModel(shape_.model());
     Settings settings = shape_.MakeSettings();
     settings.set.push_back("engine=" + engine_);
+    if (host_memory_ > 0) {
+      settings.set.push_back("host_memory_limit=" + std::to_string(host_memory_));
+    }
+    if (!nvme_.empty()) {
+      settings.set.insert(settings.set.begin(), {"nvme_folders=" + nvme_, "momentum=auto"});
+    }
     const Config config = MakeConfig(settings);
     qft_plan_options options = Sized<qft_plan_options>();
     options.device = device_.empty() ? nullptr : device_.data();
     options.device_length = device_.size();
+    options.nvme_bytes_per_second = static_cast<double>(nvme_bandwidth_);
     const Plan plan = Make<Plan>(qft_plan_create, model.get(), config.get(), &options);
     const char* text = nullptr;
     size_t length = 0;
@@ -116,6 +133,7 @@ class PlanCommand : public Command {
              Bytes64(row.at("bytes")).c_str());
     }
     PrintTiers(plan);
+    PrintTime(plan.at("time"));
     PrintAnswer(plan);
   }
 
@@ -142,6 +160,21 @@ class PlanCommand : public Command {
       printf("  %-8s %-12s %10s, for what the driver may load yet\n", "", "left free",
              Bytes64(tier.at("reserved_bytes")).c_str());
     }
+  }
+
+  static void PrintTime(const json& time) {
+    if (time.is_null()) return;
+    const auto number = [&time](const char* key) { return time.at(key).get<double>(); };
+    printf("time      about %.3g s a step, %.0f tokens/s\n", number("seconds_per_step"),
+           number("tokens_per_second"));
+    if (time.at("hidden_from_tokens").get<int64_t>() == 0) return;
+    printf("          momentum moves for %.3g s of it, %.3g s of which nothing hides",
+           number("transfer_seconds"), number("waits_seconds"));
+    if (!time.at("nvme_bytes_per_second").is_null()) {
+      printf(" (at %s a second)", Bytes(number("nvme_bytes_per_second")).c_str());
+    }
+    printf("; hidden from %lld tokens a step on\n",
+           static_cast<long long>(time.at("hidden_from_tokens").get<int64_t>()));
   }
 
   void PrintAnswer(const json& plan) const {
@@ -172,6 +205,9 @@ class PlanCommand : public Command {
   int64_t tokens_per_step_ = 0;
   std::string engine_ = "cuda";
   std::string device_;
+  int64_t host_memory_ = 0;
+  std::string nvme_;
+  int64_t nvme_bandwidth_ = 0;
   bool json_ = false;
 };
 

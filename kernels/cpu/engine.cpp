@@ -97,9 +97,12 @@ void CpuEngine::Fill(void* destination, int value, size_t bytes) {
 }
 
 void* CpuEngine::AllocateHost(size_t bytes) {
-  return Allocate(bytes);
+  void* data = Allocate(bytes);
+  if (data != nullptr) host_bytes_ += static_cast<int64_t>(bytes);
+  return data;
 }
 void CpuEngine::FreeHost(void* data, size_t bytes) {
+  if (data != nullptr) host_bytes_ -= static_cast<int64_t>(bytes);
   Free(data, bytes);
 }
 // All lanes are one thread's.
@@ -153,7 +156,7 @@ const char* CpuEngine::Description() const {
   return description_;
 }
 DeviceReport CpuEngine::Report() const {
-  return {ResidentMemory(), TotalHostMemory(), 0};
+  return {ResidentMemory(), TotalHostMemory(), 0, host_bytes_};
 }
 
 void CpuEngine::Fail(const char* message) {

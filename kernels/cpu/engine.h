@@ -35,6 +35,7 @@ class CpuEngine final : public Engine {
   size_t ScratchBytes(const ScratchShape& shape) const override;
   void UseScratch(void* memory, size_t bytes) override;
   DType ActivationType() const override;
+  Speeds BestSpeeds() const override { return {}; }
   int64_t TokenMultiple() const override;
   const char* Synchronize() override;
   const char* Name() const override;
@@ -157,6 +158,7 @@ class CpuEngine final : public Engine {
 
   ThreadPool pool_;
   const bool integer_onednn_;
+  std::atomic<int64_t> host_bytes_{0};
   CopyThread copies_;
   Worker* workers_;  // owned; last of what can throw
   std::atomic<const char*> error_{nullptr};

@@ -6,13 +6,17 @@ namespace qft::cuda {
 void* CudaEngine::AllocateHost(size_t bytes) {
   void* data = nullptr;
   cudaSetDevice(device_);
-  if (cudaHostAlloc(&data, bytes > 0 ? bytes : 1, cudaHostAllocDefault) == cudaSuccess) return data;
+  if (cudaHostAlloc(&data, bytes > 0 ? bytes : 1, cudaHostAllocDefault) == cudaSuccess) {
+    host_bytes_ += static_cast<int64_t>(bytes);
+    return data;
+  }
   cudaGetLastError();  // running out of memory is an answer, not a state of the device
   return nullptr;
 }
 
-void CudaEngine::FreeHost(void* data, size_t /*bytes*/) {
+void CudaEngine::FreeHost(void* data, size_t bytes) {
   if (data == nullptr) return;
+  host_bytes_ -= static_cast<int64_t>(bytes);
   for (const CopyStream& lane : lanes_) {
     if (lane.stream != nullptr) Check(cudaStreamSynchronize(lane.stream), "freeing host memory");
   }

@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/profile.h"
 #include "kernels/cuda/sizes.h"
 
 namespace qft::cuda {
@@ -137,6 +138,7 @@ DeviceReport CudaEngine::Report() const {
   size_t available = 0;
   size_t total = 0;
   DeviceReport report;
+  report.host_bytes = host_bytes_;
   if (cudaMemGetInfo(&available, &total) != cudaSuccess) return report;
   report.used_bytes = static_cast<int64_t>(total - available);
   report.total_bytes = static_cast<int64_t>(total);
@@ -146,6 +148,14 @@ DeviceReport CudaEngine::Report() const {
   cudaDeviceGetAttribute(&kilohertz, cudaDevAttrClockRate, device_);
   report.integer_peak = 2.0 * per_clock * multiprocessors_ * 1e3 * kilohertz;
   return report;
+}
+
+// Of a device that no profile knows nothing is expected.
+Speeds CudaEngine::BestSpeeds() const {
+  cudaDeviceProp properties;
+  if (cudaGetDeviceProperties(&properties, device_) != cudaSuccess) return {};
+  const DeviceProfile* profile = FindProfileOfDevice(properties.name);
+  return profile == nullptr ? Speeds() : SpeedsOf(*profile);
 }
 
 void CudaEngine::Fail(const char* message) {

@@ -33,6 +33,7 @@ class CudaEngine final : public Engine {
   size_t ScratchBytes(const ScratchShape& shape) const override;
   void UseScratch(void* memory, size_t bytes) override;
   DType ActivationType() const override;
+  Speeds BestSpeeds() const override;
   int64_t TokenMultiple() const override;
   const char* Synchronize() override;
   const char* Name() const override;
@@ -163,6 +164,7 @@ class CudaEngine final : public Engine {
   cublasHandle_t blas_ = nullptr;  // made when floating arithmetic first needs it
   int* token_outside_ = nullptr;   // host memory that kernels write to
   char description_[160] = {};
+  int64_t host_bytes_ = 0;
   char error_[256] = {};
 
   // Copies beside the operations (copies.cu). Events come round again: one of a later ticket is

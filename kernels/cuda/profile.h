@@ -16,12 +16,17 @@ struct DeviceProfile {
   int64_t total_bytes;    // as the driver reports them
   int64_t context_bytes;  // in use once an engine exists
   bool measured;          // total_bytes and context_bytes, on such a device
+  int integer_tops;       // INT8, dense, from the makers' data sheets, and
+  int memory_gbs;         // GB a second
 };
 
 // All of them, `count` [out].
 const DeviceProfile* DeviceProfiles(int* count);
 // nullptr: there is none of that name.
 const DeviceProfile* FindDeviceProfile(const std::string& name);
+// nullptr: there is none for what the driver calls so.
+const DeviceProfile* FindProfileOfDevice(const std::string& device);
+Speeds SpeedsOf(const DeviceProfile& profile);
 // What is planned for where nobody says which device.
 const DeviceProfile& DefaultDeviceProfile();
 
@@ -38,6 +43,7 @@ class ProfiledEngine final : public EngineProfile {
   size_t AttentionBackwardScratch(const AttentionShape& shape) const override;
   size_t PreparedInputBytes(int64_t rows, int64_t cols, int32_t critical_count) const override;
   DType ActivationType() const override;
+  Speeds BestSpeeds() const override;
   int64_t TokenMultiple() const override;
 
  private:

@@ -38,15 +38,21 @@ qft_status qft_plan_create(const qft_model* model, const qft_config* config,
   return qft::Guard(error, [&]() -> Status {
     QFT_RETURN_IF_ERROR(qft::RequireNotNull("plan", plan));
     std::string device;
+    double nvme_bytes_per_second = 0;
     if (options != nullptr) {
       QFT_ASSIGN_OR_RETURN(const qft_plan_options in, qft::ReadStruct("options", options));
+      if (!(in.nvme_bytes_per_second >= 0)) {
+        return qft::MakeError(qft::ErrorCode::kOutOfRange, "nvme_bytes_per_second is below 0");
+      }
+      nvme_bytes_per_second = in.nvme_bytes_per_second;
       if (in.device != nullptr) {
         QFT_ASSIGN_OR_RETURN(device, qft::ReadUtf8("device", in.device, in.device_length));
       }
     }
     QFT_ASSIGN_OR_RETURN(const auto model_object, Shared<qft::ModelObject>::Lock(model));
     QFT_ASSIGN_OR_RETURN(const auto settings, Shared<qft::SessionConfig>::Lock(config));
-    QFT_ASSIGN_OR_RETURN(const auto json, qft::ReportPlan(model_object->model, *settings, device));
+    QFT_ASSIGN_OR_RETURN(const auto json, qft::ReportPlan(model_object->model, *settings, device,
+                                                               nvme_bytes_per_second));
     auto object = std::make_shared<PlanObject>();
     object->json = json.dump();
     *plan = qft::AddHandle(std::move(object));

@@ -271,6 +271,7 @@ qft_status qft_session_get_device(const qft_session* session, qft_device_report*
     out.used_bytes = device.used_bytes;
     out.total_bytes = device.total_bytes;
     out.integer_operations_per_second = device.integer_peak;
+    out.host_bytes = device.host_bytes;
     return qft::WriteStruct("report", report, out);
   });
 }

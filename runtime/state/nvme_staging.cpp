@@ -29,14 +29,13 @@ Status WaitForAll(Store& store, const std::array<uint64_t, 3>& tickets) {
 StatusOr<std::unique_ptr<NvmeStaging>> NvmeStaging::Open(Engine& engine, Store& store,
                                                          int64_t bytes) {
   std::unique_ptr<NvmeStaging> staging(new NvmeStaging(engine, store, bytes));
-  // A page more, for the store takes whole pages only.
-  staging->memory_ =
-      static_cast<char*>(engine.AllocateHost(static_cast<size_t>(bytes + kStoreAlignment)));
+  staging->memory_ = static_cast<char*>(engine.AllocateHost(static_cast<size_t>(bytes)));
   if (staging->memory_ == nullptr) {
     return MakeError(ErrorCode::kOutOfMemory,
                      absl::StrCat("no host memory for ", bytes, " bytes of staging"));
   }
-  QFT_RETURN_IF_ERROR(store.Register(staging->Pages(), static_cast<size_t>(bytes)));
+  QFT_RETURN_IF_ERROR(
+      store.Register(staging->Pages(), static_cast<size_t>(bytes - kStoreAlignment)));
   staging->thread_ = std::thread([raw = staging.get()] { raw->Loop(); });
   return staging;
 }
@@ -55,7 +54,7 @@ NvmeStaging::~NvmeStaging() {
   // After an error transfers may be under way still: of a disk that does not answer for ever, and
   // then the memory stays its own.
   if (!over.ok() && !store_.Close().ok()) return;
-  engine_.FreeHost(memory_, static_cast<size_t>(bytes_ + kStoreAlignment));
+  engine_.FreeHost(memory_, static_cast<size_t>(bytes_));
 }
 
 char* NvmeStaging::Pages() const {

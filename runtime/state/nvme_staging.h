@@ -27,7 +27,8 @@ struct StoredUnit {
 // All by one thread.
 class NvmeStaging {
  public:
-  // Allocates and registers the ring, with room for each unit. Errors: OUT_OF_MEMORY; the store's.
+  // Allocates `bytes` and registers a ring in them, a page less, for it begins at one; with room
+  // for each unit. Errors: OUT_OF_MEMORY; the store's.
   static StatusOr<std::unique_ptr<NvmeStaging>> Open(Engine& engine, Store& store, int64_t bytes);
   ~NvmeStaging();
   NvmeStaging(const NvmeStaging&) = delete;
@@ -60,7 +61,7 @@ class NvmeStaging {
   };
 
   NvmeStaging(Engine& engine, Store& store, int64_t bytes)
-      : engine_(engine), store_(store), bytes_(bytes), space_(bytes) {}
+      : engine_(engine), store_(store), bytes_(bytes), space_(bytes - kStoreAlignment) {}
   char* Pages() const;  // the ring
   void ReadAhead();
   bool OnItsWayBack(const StoredUnit& unit) const;

@@ -37,7 +37,8 @@ TEST(SessionConfig, DescriptionDefaultsAndJsonAgree) {
                                          "micro_batches", "memory_limit", "critical_features",
                                          "residual_bits", "preset",       "device",
                                          "snapshot",      "momentum",     "boundaries",
-                                         "nvme_folders",  "nvme_backend", "staging"}));
+                                         "nvme_folders",  "nvme_backend", "staging",
+                                         "nvme_staging",  "host_memory_limit"}));
   EXPECT_EQ(defaults.size(), keys.size() + 1);
   EXPECT_EQ(defaults.at("groups"), Json::array());
 }

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 
 #include "tests/model/compare.h"
 #include "tests/model/session_util.h"
@@ -25,23 +26,29 @@ struct Trace {
   bool operator==(const Trace&) const = default;
 };
 
-Trace Train(TestSession& session, uint32_t begin, uint32_t end, size_t micro_batches = 3) {
+// Looking at states makes updates that wait for the next step's forward pass happen: kAtTheEnd lets
+// them wait.
+enum class Look { kAfterEachStep, kAtTheEnd };
+
+Trace Train(TestSession& session, uint32_t begin, uint32_t end, size_t micro_batches = 3,
+            Look look = Look::kAfterEachStep) {
   Trace trace;
   for (uint32_t step = begin; step < end; ++step) {
     std::vector<TestBatch> batches = BatchesOf(session.model().shape().vocabulary, step);
     batches.resize(micro_batches);
     const qft_step_result result = session.Step(batches, 2e-3);
-    trace.hashes.push_back(session.Hash());
+    if (look == Look::kAfterEachStep || step + 1 == end) trace.hashes.push_back(session.Hash());
     trace.losses.push_back(result.loss);
     trace.norms.push_back(result.gradient_norm);
   }
   return trace;
 }
 
-Trace TrainNew(const TestModel& model, const Settings& settings, size_t micro_batches = 3) {
+Trace TrainNew(const TestModel& model, const Settings& settings, size_t micro_batches = 3,
+               Look look = Look::kAfterEachStep) {
   TestSession session(model, settings);
   session.Randomise(1);
-  return Train(session, 0, 3, micro_batches);
+  return Train(session, 0, 3, micro_batches, look);
 }
 
 LlamaShape TwoChunks() {
@@ -148,7 +155,7 @@ std::vector<Settings> MomentumPlaces(const std::string& folder) {
   return {{{"momentum", "host"}},
           {{"momentum", "host"}, {"staging", "0"}, {"boundaries", "host"}},
           nvme,
-          nvme + Settings{{"staging", "0"}, {"nvme_backend", "threads"}}};
+          nvme + Settings{{"staging", "0"}, {"nvme_staging", "0"}, {"nvme_backend", "threads"}}};
 }
 
 TEST_P(SameBitsTest, WhereverMomentumLives) {
@@ -159,10 +166,14 @@ TEST_P(SameBitsTest, WhereverMomentumLives) {
                               {"accumulation", accumulation},
                               {"micro_batches", accumulation[0] == 'v' ? "3" : "1"}};
       const size_t micro_batches = accumulation[0] == 'v' ? 3 : 1;
-      const Trace expected = TrainNew(model_, order, micro_batches);
-      for (const Settings& place : MomentumPlaces(folder.Path())) {
-        EXPECT_EQ(TrainNew(model_, order + place, micro_batches), expected)
-            << gradients << ", " << accumulation << ", " << place[0].second;
+      for (const Look look : {Look::kAfterEachStep, Look::kAtTheEnd}) {
+        // Fused updates never wait.
+        if (look == Look::kAtTheEnd && gradients[0] == 'f') continue;
+        const Trace expected = TrainNew(model_, order, micro_batches, look);
+        for (const Settings& place : MomentumPlaces(folder.Path())) {
+          EXPECT_EQ(TrainNew(model_, order + place, micro_batches, look), expected)
+              << gradients << ", " << accumulation << ", " << place[0].second;
+        }
       }
     }
   }
@@ -183,11 +194,11 @@ TEST(MomentumPlaceTest, FiftySteps) {
   const TestModel model(Wide());
   TestSession device(model);
   device.Randomise(1);
-  const Trace expected = Train(device, 0, 50);
+  const Trace expected = Train(device, 0, 50, 3, Look::kAtTheEnd);
   for (const Settings& place : MomentumPlaces(folder.Path())) {
     TestSession session(model, place);
     session.Randomise(1);
-    EXPECT_EQ(Train(session, 0, 50), expected) << place[0].second;
+    EXPECT_EQ(Train(session, 0, 50, 3, Look::kAtTheEnd), expected) << place[0].second;
   }
 }
 
@@ -274,6 +285,73 @@ TEST(MomentumPlaceTest, AnAbandonedStepLeavesNoTrace) {
     ASSERT_EQ(session.TryAbandon().status, QFT_OK);
     EXPECT_EQ(Train(session, 0, 3), expected) << place[0].second;
   }
+}
+
+// Everything but a step finds the updates done that still waited for one.
+TEST(LateUpdatesTest, WhateverLooksAtStatesFindsThem) {
+  const TemporaryFolder folder;
+  const TestModel model(Wide());
+  const std::string name = "model.layers.0.mlp.gate_proj.weight";
+  const std::vector<TestBatch> batches = BatchesOf(model.shape().vocabulary, 90);
+  const auto look = [&](TestSession& session, const std::string& saved) {
+    std::vector<std::vector<float>> seen;
+    session.Step(BatchesOf(model.shape().vocabulary, 0), 2e-3);
+    seen.push_back({static_cast<float>(session.Evaluate(batches).loss)});
+    session.Step(BatchesOf(model.shape().vocabulary, 1), 2e-3);
+    seen.push_back(session.Forward(batches[0]));
+    session.Step(BatchesOf(model.shape().vocabulary, 2), 2e-3);
+    seen.push_back(session.Read(name, QFT_TENSOR_WEIGHT));
+    session.Step(BatchesOf(model.shape().vocabulary, 3), 2e-3);
+    session.Begin(1e-3);
+    seen.push_back(session.Read(name, QFT_TENSOR_MOMENTUM));
+    EXPECT_EQ(session.TryAbandon().status, QFT_OK);
+    session.Step(BatchesOf(model.shape().vocabulary, 4), 2e-3);
+    session.Begin(1e-3);
+    EXPECT_EQ(session.TryAbandon().status, QFT_OK);
+    session.Step(BatchesOf(model.shape().vocabulary, 5), 2e-3);
+    session.Begin(1e-3);
+    session.Accumulate(BatchesOf(model.shape().vocabulary, 6));
+    EXPECT_EQ(session.TryAbandon().status, QFT_OK);
+    session.Step(BatchesOf(model.shape().vocabulary, 7), 2e-3);
+    session.Save(saved);
+    TestSession resumed(model);
+    EXPECT_EQ(resumed.Restore(saved), "");
+    session.Step(BatchesOf(model.shape().vocabulary, 8), 2e-3);
+    resumed.Step(BatchesOf(model.shape().vocabulary, 8), 2e-3);
+    EXPECT_EQ(session.Hash(), resumed.Hash());
+    return seen;
+  };
+  TestSession device(model);
+  device.Randomise(1);
+  const auto expected = look(device, folder.Path("device"));
+  for (const Settings& place : MomentumPlaces(folder.Path())) {
+    TestSession session(model, place);
+    session.Randomise(1);
+    EXPECT_EQ(look(session, folder.Path(place[0].second)), expected) << place[0].second;
+    EXPECT_EQ(session.Hash(), device.Hash());
+  }
+}
+
+// Of the updates that a step finds done, and none is counted twice.
+TEST(LateUpdatesTest, CountsComeWithTheNextResult) {
+  const TestModel model(Wide());
+  const auto counts = [&](const Settings& settings) {
+    TestSession session(model, settings);
+    session.Randomise(1);
+    std::vector<std::array<double, 3>> found;
+    for (uint32_t step = 0; step < 6; ++step) {
+      const qft_step_result result = session.Step(BatchesOf(model.shape().vocabulary, step), 2e-3);
+      found.push_back({static_cast<double>(result.codes_changed),
+                       static_cast<double>(result.rows_grown), result.rounding_walk});
+      if (step == 2) session.Hash();
+    }
+    return found;
+  };
+  const auto at_once = counts({});
+  const auto late = counts({{"momentum", "host"}, {"gradients", "stack"}});
+  EXPECT_EQ(late[0], (std::array<double, 3>{}));
+  for (size_t step = 1; step < late.size(); ++step) EXPECT_EQ(late[step], at_once[step - 1]);
+  EXPECT_GT(at_once[0][0], 0);
 }
 
 TEST(MomentumPlaceTest, WhatCannotBeIsSaid) {

@@ -59,7 +59,7 @@ TEST(PlanReportTest, SaysWhatASessionHolds) {
     config.gradients = gradients;
     const auto model = TinyModel(3, false);
     const auto session = OpenTiny(model, config);
-    const Json report = ReportPlan(model, config, "").value();
+    const Json report = ReportPlan(model, config, "", 0).value();
     const Json held = Json::parse(session->PlanJson());
     for (const auto& [key, value] : held.items()) {
       EXPECT_EQ(report.at(key), value) << key;
@@ -78,7 +78,7 @@ TEST(PlanReportTest, SaysWhatASessionHolds) {
 }
 
 TEST(PlanReportTest, KeysAreStable) {
-  const Json report = ReportPlan(Llama7B(), OnDevice(int64_t{8} * 1000000000), kDevice).value();
+  const Json report = ReportPlan(Llama7B(), OnDevice(int64_t{8} * 1000000000), kDevice, 0).value();
   EXPECT_EQ(KeysOf(report), (std::vector<std::string>{"engine",
                                                       "engine_description",
                                                       "states",
@@ -99,12 +99,14 @@ TEST(PlanReportTest, KeysAreStable) {
                                                       "boundary_tier",
                                                       "momentum_tier",
                                                       "momentum_home_bytes",
+                                                      "late_updates",
                                                       "occupied_bytes",
                                                       "reserved_bytes",
                                                       "device",
                                                       "memory",
                                                       "tiers",
                                                       "fits",
+                                                      "time",
                                                       "choices",
                                                       "would_fit"}));
   EXPECT_EQ(KeysOf(report.at("device")),
@@ -117,6 +119,32 @@ TEST(PlanReportTest, KeysAreStable) {
   for (const Json& row : report.at("memory")) EXPECT_TRUE(row.at("bytes").is_number_integer());
 }
 
+TEST(PlanReportTest, HostMemoryHasALimitToo) {
+  SessionConfig config = OnDevice();
+  config.momentum = MomentumPlace::kHost;
+  config.host_memory_limit = int64_t{8} * 1000000000;
+  const Json roomy = ReportPlan(Llama7B(), config, kDevice, 0).value();
+  EXPECT_EQ(roomy.at("tiers")[1].at("tier"), "host");
+  EXPECT_EQ(roomy.at("tiers")[1].at("limit_bytes"), config.host_memory_limit);
+  EXPECT_TRUE(roomy.at("fits"));
+  config.host_memory_limit = int64_t{6} * 1000000000;
+  EXPECT_FALSE(ReportPlan(Llama7B(), config, kDevice, 0).value().at("fits"));
+}
+
+TEST(PlanReportTest, TimeOfADiskIsMeasuredWhereNobodySaysIt) {
+  SessionConfig config = OnDevice();
+  config.momentum = MomentumPlace::kNvme;
+  config.nvme_folders = testing::TempDir();
+  const Json measured = ReportPlan(Llama7B(), config, kDevice, 0).value().at("time");
+  const double found = measured.at("nvme_bytes_per_second");
+  EXPECT_GT(found, 1e6);
+  const Json told = ReportPlan(Llama7B(), config, kDevice, found).value().at("time");
+  EXPECT_EQ(told, measured);
+  config.nvme_folders = "/nowhere";
+  EXPECT_EQ(GetErrorInfo(ReportPlan(Llama7B(), config, kDevice, 0).status()).code,
+            ErrorCode::kFileNotFound);
+}
+
 TEST(PlanReportTest, PlansForEveryDeviceWithoutIt) {
   const auto model = Llama7B();
   for (const Json& device : Json::parse(DescribeDeviceProfiles())) {
@@ -124,7 +152,7 @@ TEST(PlanReportTest, PlansForEveryDeviceWithoutIt) {
     SCOPED_TRACE(name);
     SessionConfig config = OnDevice();
     config.micro_batch_tokens = 2041;
-    const Json report = ReportPlan(model, config, name).value();
+    const Json report = ReportPlan(model, config, name, 0).value();
     EXPECT_EQ(report.at("engine"), "cuda");
     EXPECT_EQ(report.at("device").at("profile"), name);
     EXPECT_EQ(report.at("device").at("measured"), device.at("measured"));
@@ -148,7 +176,7 @@ TEST(PlanReportTest, PlansForEveryDeviceWithoutIt) {
 TEST(PlanReportTest, WhatCantBePlannedIsRefused) {
   const auto model = TinyModel();
   const auto code = [&](const SessionConfig& config, const char* device) {
-    return GetErrorInfo(ReportPlan(model, config, device).status()).code;
+    return GetErrorInfo(ReportPlan(model, config, device, 0).status()).code;
   };
   EXPECT_EQ(code(OnDevice(), "h100-81gb"), ErrorCode::kNotFound);
   EXPECT_EQ(code(TinyConfig(), kDevice), ErrorCode::kInvalidArgument);
@@ -254,7 +282,7 @@ TEST(PlanReportTest, MomentumIsPlacedWhereTheSessionFits) {
   const auto choice = [](int64_t limit) {
     SessionConfig config = OnDevice(limit);
     config.momentum = MomentumPlace::kAuto;
-    const Json report = ReportPlan(Llama7B(), config, kDevice).value();
+    const Json report = ReportPlan(Llama7B(), config, kDevice, 0).value();
     EXPECT_EQ(report.at("choices")[2].at("chosen"), report.at("momentum_tier"));
     return std::pair(report.at("momentum_tier").get<std::string>(), report.at("fits").get<bool>());
   };

@@ -242,5 +242,27 @@ TEST(PlanTest, LowestTrained) {
   EXPECT_EQ(lowest({"model.embed*", "model.layers.*"}), 3);
 }
 
+// What the engine has given out of it is what was planned, to the byte.
+TEST(PlanTest, HostMemoryIsExact) {
+  const std::string folder = testing::TempDir();
+  for (const char* snapshot : {"none", "host"}) {
+    for (const char* boundaries : {"device", "host"}) {
+      for (const char* momentum : {"device", "host", "nvme"}) {
+        if (snapshot[0] == 'h' && momentum[0] == 'n') continue;  // refused
+        SessionConfig config = TinyConfig();
+        config.micro_batches = 3;
+        config.nvme_folders = folder;
+        for (const auto& [key, value] : std::map<std::string, std::string>{
+                 {"snapshot", snapshot}, {"boundaries", boundaries}, {"momentum", momentum}}) {
+          ASSERT_TRUE(config.SetText(key, value).ok());
+        }
+        const auto session = OpenTiny(TinyModel(3, false), config);
+        EXPECT_EQ(session->engine().Report().host_bytes, session->plan().host_bytes())
+            << snapshot << ", " << boundaries << ", " << momentum;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace qft

@@ -35,9 +35,8 @@ int32_t TargetOf(const BatchView& batch, int64_t t) {
 
 // nullptr where momentum lives in the engine's memory.
 StatusOr<std::unique_ptr<StateHome>> OpenHome(const Plan& plan, const SessionConfig& config,
-                                              Engine& engine) {
+                                              Engine& engine, StoreOptions store) {
   if (plan.momentum_tier == Tier::kDevice) return nullptr;
-  StoreOptions store;
   store.folders = absl::StrSplit(config.nvme_folders, ':', absl::SkipEmpty());
   store.backend = config.nvme_backend;
   return StateHome::Open(engine, plan.momentum_tier, plan.home_bytes, std::move(store));
@@ -51,10 +50,12 @@ float LossWeightOf(const BatchView& batch, int64_t t) {
 }  // namespace
 
 StatusOr<std::unique_ptr<Session>> Session::Open(std::shared_ptr<const Model> model,
-                                                 const SessionConfig& config, LogSink log) {
+                                                 const SessionConfig& config, LogSink log,
+                                                 StoreOptions store) {
   QFT_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, MakeEngine(config));
   QFT_ASSIGN_OR_RETURN(Plan plan, MakePlan(std::move(model), config, *engine));
-  QFT_ASSIGN_OR_RETURN(std::unique_ptr<StateHome> home, OpenHome(plan, config, *engine));
+  QFT_ASSIGN_OR_RETURN(std::unique_ptr<StateHome> home,
+                       OpenHome(plan, config, *engine, std::move(store)));
   std::unique_ptr<StateHome> boundary_home;
   if (plan.boundary_tier != Tier::kDevice) {
     QFT_ASSIGN_OR_RETURN(boundary_home,
@@ -102,8 +103,17 @@ void Session::Log(int level, const std::string& message) const {
   if (log_ != nullptr) log_(level, message);
 }
 
+std::string Session::PlanJson() const {
+  nlohmann::ordered_json json = PlanToJson(plan_, *engine_);
+  if (home_ != nullptr && home_->store() != nullptr) json["momentum_store"] = home_->Describe();
+  return json.dump();
+}
+
 void Session::LogPlan() const {
   Log(kLogInfo, PlanJson());
+  if (home_ != nullptr && home_->store() != nullptr) {
+    Log(kLogInfo, "momentum: " + home_->Describe());
+  }
   if (config_.gradients == GradientMode::kAuto && plan_.fused) {
     Log(kLogWarning,
         "gradients = fused, since a whole gradient stack does not fit: clipped by the norm of the "
@@ -258,7 +268,8 @@ Status Session::BeginStep(const StepOptions& options) {
   }
   QFT_RETURN_IF_ERROR(CheckRates(options));
   if (home_ != nullptr) {
-    momentum_.Begin(MomentumUnits(plan_, buffers_.tensors, UpdateOrder(plan_)));
+    QFT_RETURN_IF_ERROR(
+        RequireMoved(momentum_.Begin(MomentumUnits(plan_, buffers_.tensors, UpdateOrder(plan_)))));
   }
   options_ = options;
   step_open_ = true;
@@ -495,17 +506,21 @@ Status Session::AbandonStep() {
   return absl::OkStatus();
 }
 
-// An update of which the momentum was not there has spoilt the weights.
 Status Session::FinishMomentum() {
-  Status finished = momentum_.Finish();
-  if (!finished.ok()) Poison("momentum could not be moved");
-  return finished;
+  return RequireMoved(momentum_.Finish());
+}
+
+// An update of which the momentum was not there has spoilt the weights, and a store that has failed
+// once brings nothing back.
+Status Session::RequireMoved(Status moved) {
+  if (!moved.ok()) Poison("momentum could not be moved");
+  return moved;
 }
 
 Status Session::ReadState(void* host, const void* state, size_t bytes) {
   if (home_ != nullptr && home_->Holds(state)) {
-    QFT_RETURN_IF_ERROR(momentum_.Settle());
-    return home_->Read(host, state, bytes);
+    QFT_RETURN_IF_ERROR(RequireMoved(momentum_.Settle()));
+    return RequireMoved(home_->Read(host, state, bytes));
   }
   engine_->CopyToHost(host, state, bytes);
   return Synchronize();
@@ -517,9 +532,9 @@ Status Session::WriteState(void* state, const void* host, size_t bytes) {
     return absl::OkStatus();
   }
   // What an abandoned step was bringing is dropped. No step is open while states are written.
-  momentum_.Begin({});
-  QFT_RETURN_IF_ERROR(momentum_.Settle());
-  return home_->Write(state, host, bytes);
+  QFT_RETURN_IF_ERROR(RequireMoved(momentum_.Begin({})));
+  QFT_RETURN_IF_ERROR(RequireMoved(momentum_.Settle()));
+  return RequireMoved(home_->Write(state, host, bytes));
 }
 
 const StackEntry* Session::FindGradient(int tensor) {

@@ -70,8 +70,10 @@ using LogSink = std::function<void(int level, const std::string& message)>;
 
 class Session {
  public:
+  // store: how momentum on NVMe is kept; folders, backend and bytes are the configuration's.
   static StatusOr<std::unique_ptr<Session>> Open(std::shared_ptr<const Model> model,
-                                                 const SessionConfig& config, LogSink log);
+                                                 const SessionConfig& config, LogSink log,
+                                                 StoreOptions store = {});
 
   Status CheckLearningRate(double learning_rate) const;
   Status BeginStep(const StepOptions& options);
@@ -89,7 +91,7 @@ class Session {
   Engine& engine() { return *engine_; }
   int64_t step() const { return static_cast<int64_t>(step_); }
   bool step_open() const { return step_open_; }
-  std::string PlanJson() const { return PlanToJson(plan_, *engine_).dump(); }
+  std::string PlanJson() const;
   Llama llama();
 
   // For tensor access, checkpoints and the decoder.
@@ -136,6 +138,8 @@ class Session {
   void SetGradientScale();
   void Run(const std::vector<ScheduleItem>& schedule, int64_t micro_batches);
   Status FinishMomentum();
+  // `moved`; where that is an error the session is poisoned.
+  Status RequireMoved(Status moved);
   StepResult MakeResult(const StepState& state) const;
   Status RunForward(const BatchView& batch);
   // Chooses the critical features by the states as they are.

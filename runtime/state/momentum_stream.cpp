@@ -34,6 +34,7 @@ MomentumStream::MomentumStream(Engine& engine, StateHome* home, void* ring, int6
     : engine_(engine),
       home_(home),
       ring_(static_cast<char*>(ring)),
+      ring_bytes_(ring_bytes),
       staging_bytes_(staging_bytes),
       space_(ring_bytes) {}
 
@@ -54,8 +55,12 @@ void MomentumStream::Fail(Status status) {
 }
 
 // Loads that follow come after those that are dropped: they are of one lane.
-void MomentumStream::Begin(std::vector<MomentumUnit> order) {
-  if (home_ == nullptr) return;
+Status MomentumStream::Begin(std::vector<MomentumUnit> order) {
+  if (home_ == nullptr) return absl::OkStatus();
+  for (const MomentumUnit& unit : order) {
+    if (unit.bytes() > ring_bytes_)
+      Fail(Internal("momentum of one update has no room in the ring"));
+  }
   order_ = std::move(order);
   while (!space_.empty()) space_.GiveBack();
   in_ring_.clear();
@@ -75,6 +80,7 @@ void MomentumStream::Begin(std::vector<MomentumUnit> order) {
     Fail(staging_->Begin(std::move(places)));
   }
   BringAhead(false);
+  return status_;
 }
 
 const char* MomentumStream::HostAt(size_t unit, int piece) const {
@@ -132,7 +138,11 @@ Momentum MomentumStream::Enter(const Momentum& home) {
 }
 
 void MomentumStream::Leave(const Momentum& home) {
-  if (home_ == nullptr || !home_->Holds(home.data) || !status_.ok()) return;
+  if (home_ == nullptr || !home_->Holds(home.data)) return;
+  if (!status_.ok()) {
+    ++next_;  // so that the next unit lies in the ring by its own sizes
+    return;
+  }
   const Brought brought = in_ring_.front();
   in_ring_.pop_front();
   Copy copies[3];

@@ -27,13 +27,14 @@ struct StoredUnit {
 // All by one thread.
 class NvmeStaging {
  public:
-  // Allocates and registers the ring, with room for each unit. Errors: OUT_OF_MEMORY; the store's.
+  // Allocates and registers the ring. Errors: OUT_OF_MEMORY; the store's; of the thread's start.
   static StatusOr<std::unique_ptr<NvmeStaging>> Open(Engine& engine, Store& store, int64_t bytes);
   ~NvmeStaging();
   NvmeStaging(const NvmeStaging&) = delete;
   NvmeStaging& operator=(const NvmeStaging&) = delete;
 
-  // Units will be needed in this order. Of an earlier order nothing is read any more.
+  // Units will be needed in this order. Of an earlier order nothing is read any more. INTERNAL
+  // where the ring has no room for one of them.
   Status Begin(std::vector<StoredUnit> order);
   // Whether the unit's bytes stand at At(unit, piece).
   bool Ready(size_t unit);
@@ -70,6 +71,9 @@ class NvmeStaging {
   Engine& engine_;
   Store& store_;
   const int64_t bytes_;
+  // Made beforehand: told where there is no memory.
+  const Status no_memory_ =
+      MakeError(ErrorCode::kOutOfMemory, "no memory to write momentum back with");
   char* memory_ = nullptr;
   std::vector<StoredUnit> order_;
   std::vector<Staged> staged_;  // by unit

@@ -3,7 +3,6 @@
 
 #include <chrono>
 #include <cstdint>
-#include <functional>
 #include <memory>
 
 #include "offload/request_queue.h"
@@ -21,6 +20,7 @@ enum class FaultKind {
   kNoAnswer,     // is lost
   kFlipped,      // moves all bytes, one bit of them wrong
   kHangs,        // the call that submits never returns
+  kNoMemory,     // the call that submits throws std::bad_alloc
 };
 
 struct Fault {
@@ -42,7 +42,7 @@ class Faults {
   // The most requests that one queue had in flight at once.
   int MostInFlight() const;
 
-  std::function<std::unique_ptr<RequestQueue>(std::unique_ptr<RequestQueue>)> Wrap();
+  WrapQueue Wrap();
 
   struct State;
 

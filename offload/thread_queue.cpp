@@ -64,6 +64,7 @@ class ThreadQueue final : public RequestQueue {
     shared_->file = std::move(file);
     shared_->requests.reserve(static_cast<size_t>(depth));
     shared_->completions.reserve(static_cast<size_t>(depth));
+    threads_.reserve(static_cast<size_t>(QueueThreads(depth)));  // a thread may not be lost
     try {
       for (int i = 0; i < QueueThreads(depth); ++i) {
         threads_.push_back(StartWorker([shared = shared_] { Serve(*shared); }));

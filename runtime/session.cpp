@@ -42,6 +42,12 @@ StatusOr<std::unique_ptr<StateHome>> OpenHome(const Plan& plan, const SessionCon
   return StateHome::Open(engine, plan.momentum_tier, plan.home_bytes, std::move(store));
 }
 
+// A store that has not all it could have is slower than it need be.
+int LogLevelOf(const StoreReport& report, StoreBackend wanted) {
+  const bool fell_back = wanted == StoreBackend::kAuto && report.backend == StoreBackend::kThreads;
+  return fell_back || !report.direct ? kLogWarning : kLogInfo;
+}
+
 float LossWeightOf(const BatchView& batch, int64_t t) {
   if (TargetOf(batch, t) < 0) return 0;
   return batch.loss_weights == nullptr ? 1.0f : batch.loss_weights[t];
@@ -112,7 +118,8 @@ std::string Session::PlanJson() const {
 void Session::LogPlan() const {
   Log(kLogInfo, PlanJson());
   if (home_ != nullptr && home_->store() != nullptr) {
-    Log(kLogInfo, "momentum: " + home_->Describe());
+    Log(LogLevelOf(home_->store()->Report(), config_.nvme_backend),
+        "momentum: " + home_->Describe());
   }
   if (config_.gradients == GradientMode::kAuto && plan_.fused) {
     Log(kLogWarning,

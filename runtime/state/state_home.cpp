@@ -3,10 +3,10 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <utility>
 
-#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "offload/transfer_memory.h"
 
@@ -15,6 +15,12 @@ namespace {
 
 // What is cleared, read or written at a time.
 constexpr int64_t kPieceBytes = int64_t{8} << 20;
+constexpr double kGigabyte = 1e9;
+
+// To the second decimal. (absl::StrFormat ends the process where memory runs out.)
+double Hundredths(double value) {
+  return std::round(value * 100) / 100;
+}
 
 int64_t RoundDown(int64_t offset) {
   return offset / kStoreAlignment * kStoreAlignment;
@@ -57,7 +63,7 @@ StatusOr<std::unique_ptr<StateHome>> StateHome::Open(Engine& engine, Tier tier, 
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (addresses == MAP_FAILED) {
     return MakeError(ErrorCode::kOutOfMemory,
-                     absl::StrCat("no addresses for ", bytes, " bytes of states"));
+                     absl::StrCat("no memory addresses for ", bytes, " bytes of states"));
   }
   home->base_ = static_cast<char*>(addresses);
   QFT_RETURN_IF_ERROR(home->Clear());
@@ -74,16 +80,14 @@ StateHome::~StateHome() {
 }
 
 std::string StateHome::Describe() const {
-  constexpr double kGigabyte = 1e9;
   const StoreReport report = store_->Report();
-  const double bytes = static_cast<double>(bytes_);
-  return absl::StrFormat(
-      "%.3f GB in %s by %s; its trial read %.2f GB/s and wrote %.2f, by which the momentum of a "
-      "step "
-      "takes %.2f s to come and %.2f s to go",
-      bytes / kGigabyte, places_, report.description, report.preflight_read / kGigabyte,
-      report.preflight_write / kGigabyte, bytes / report.preflight_read,
-      bytes / report.preflight_write);
+  const auto bytes = static_cast<double>(bytes_);
+  return absl::StrCat(Hundredths(bytes / kGigabyte), " GB in ", places_, " by ", report.description,
+                      "; its trial read ", Hundredths(report.preflight_read / kGigabyte),
+                      " GB/s and wrote ", Hundredths(report.preflight_write / kGigabyte),
+                      " GB/s, by which the momentum of a step takes ",
+                      Hundredths(bytes / report.preflight_read), " s to come and ",
+                      Hundredths(bytes / report.preflight_write), " s to go");
 }
 
 Status StateHome::Clear() {

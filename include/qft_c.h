@@ -318,7 +318,7 @@ QFT_API qft_status qft_session_open(const qft_model* model, const qft_config* co
                                     qft_error** error);
 /* Frees everything; waits for nothing but a call that is under way on another thread, the end of a
  * save in the background, which is cancelled, and with momentum = nvme the disk's answer to what it
- * was asked, at most 31 s.
+ * was asked, at most half a minute.
  * Thread: any. Blocks: no. Since: 0.1. */
 QFT_API void qft_session_destroy(qft_session* session);
 

@@ -126,6 +126,10 @@ Momentum MomentumStream::Enter(const Momentum& home) {
     const Brought& brought = in_ring_.front();
     engine_.OrderAfterCopies(CopyLane::kLoad, brought.loaded);
     memory += brought.place;
+  } else {
+    // What is still under way meets nothing of what the update does.
+    engine_.OrderAfterCopies(CopyLane::kLoad, last_load_);
+    engine_.OrderAfterCopies(CopyLane::kStore, last_store_);
   }
   const std::array<int64_t, 3> bytes =
       next_ < order_.size() ? order_[next_].PieceBytes() : std::array<int64_t, 3>{};

@@ -91,12 +91,13 @@ std::string StateHome::Describe() const {
 }
 
 Status StateHome::Clear() {
-  TransferMemory zeros(*store_, kPieceBytes);
-  std::memset(zeros.data(), 0, static_cast<size_t>(kPieceBytes));
+  const int64_t piece = std::min(kPieceBytes, bytes_);
+  TransferMemory zeros(*store_, piece);
+  std::memset(zeros.data(), 0, static_cast<size_t>(piece));
   zeros.Lend();
   std::vector<uint64_t> tickets;
-  for (int64_t at = 0; at < bytes_; at += kPieceBytes) {
-    tickets.push_back(store_->StartWrite(zeros.data(), std::min(kPieceBytes, bytes_ - at), at));
+  for (int64_t at = 0; at < bytes_; at += piece) {
+    tickets.push_back(store_->StartWrite(zeros.data(), std::min(piece, bytes_ - at), at));
   }
   for (const uint64_t ticket : tickets) QFT_RETURN_IF_ERROR(store_->Wait(ticket));
   zeros.TakeBack();
@@ -105,7 +106,7 @@ Status StateHome::Clear() {
 
 template <typename Body>
 Status StateHome::ByPages(int64_t offset, size_t bytes, const Body& body) {
-  TransferMemory memory(*store_, kPieceBytes);
+  TransferMemory memory(*store_, std::min(kPieceBytes, bytes_));
   auto* pages = reinterpret_cast<char*>(memory.data());
   const auto wait = [&](uint64_t ticket) {
     memory.Lend();

@@ -300,18 +300,12 @@ TEST_F(NthFailure, Step) {
   EveryFailureOfAStep();
 }
 
-TEST_F(NthFailure, StepWithStatesInHostMemory) {
-  Set("momentum", "host");
-  Set("boundaries", "host");
-  EveryFailureOfAStep();
-}
-
 // Each call ends with the states' hash: what it writes behind it is at home then, or has failed.
-class NthFailureOnNvme : public NthFailure {
+class NthFailureElsewhere : public NthFailure, public testing::WithParamInterface<std::string> {
  protected:
-  NthFailureOnNvme() {
+  NthFailureElsewhere() {
     UseGradients("stack");
-    most_tried_ = 40;
+    most_tried_ = 25;
   }
 
   // What is expected comes from sessions with momentum in the engine's memory.
@@ -320,7 +314,10 @@ class NthFailureOnNvme : public NthFailure {
     Set("momentum", "device");
     hashes_.clear();
     HashAt(3);
-    PutMomentumOnNvme("threads");
+    if (GetParam() == "nvme") return PutMomentumOnNvme("threads");
+    Set("momentum", "host");
+    Set("boundaries", "host");
+    Set("staging", "0");
   }
 
   qft_status Hash(qft_error** error) {
@@ -362,7 +359,10 @@ class NthFailureOnNvme : public NthFailure {
   qft_session* session_ = nullptr;
 };
 
-TEST_F(NthFailureOnNvme, SessionOpen) {
+INSTANTIATE_TEST_SUITE_P(Momentum, NthFailureElsewhere, testing::Values("nvme", "host"),
+                         [](const auto& info) { return info.param; });
+
+TEST_P(NthFailureElsewhere, SessionOpen) {
   EveryFailure({[] {},
                 [&](qft_error** error) {
                   return qft_session_open(model_, config_, nullptr, &session_, error);
@@ -375,7 +375,7 @@ TEST_F(NthFailureOnNvme, SessionOpen) {
                 Destroy()});
 }
 
-TEST_F(NthFailureOnNvme, Step) {
+TEST_P(NthFailureElsewhere, Step) {
   for (const char* gradients : {"stack", "fused"}) {
     UseGradients(gradients);
     EveryFailure({OpenAt(1),
@@ -387,7 +387,7 @@ TEST_F(NthFailureOnNvme, Step) {
   }
 }
 
-TEST_F(NthFailureOnNvme, Save) {
+TEST_P(NthFailureElsewhere, Save) {
   OpenAt(0)();
   SaveStepOne(session_);
   Destroy()();
@@ -404,7 +404,7 @@ TEST_F(NthFailureOnNvme, Save) {
                 Destroy()});
 }
 
-TEST_F(NthFailureOnNvme, Restore) {
+TEST_P(NthFailureElsewhere, Restore) {
   OpenAt(2)();
   Must([&](qft_error** error) { return Save(session_, 0, error); });
   Destroy()();
@@ -416,7 +416,7 @@ TEST_F(NthFailureOnNvme, Restore) {
   qft_checkpoint_destroy(checkpoint);
 }
 
-TEST_F(NthFailureOnNvme, TensorWrite) {
+TEST_P(NthFailureElsewhere, TensorWrite) {
   std::vector<float> values(64 * 16);  // of the embedding
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 37) - 18;
   qft_tensor_view view{};

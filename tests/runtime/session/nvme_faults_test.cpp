@@ -210,6 +210,27 @@ TEST_P(NvmeFaultsTest, ASaveDoesNotHang) {
               [&](Session& session) { return SaveTo(session, PosixFileSystem(), Path("other")); });
 }
 
+// Nobody has noticed yet.
+TEST_P(NvmeFaultsTest, DestroyedWhileTheDiskIsSilent) {
+#ifdef __SANITIZE_ADDRESS__
+  const __lsan::ScopedDisabler deliberate;
+#endif
+  config_.staging = int64_t{64} << 20;  // where no update waits for what the one before wrote
+  for (const bool write : {false, true}) {
+    std::unique_ptr<Session> session = OpenAndSave();
+    faults_.Arm({FaultKind::kNoAnswer, write, 2, true});
+    if (write) {
+      StepTiny(*session, 2);
+    } else {
+      ASSERT_EQ(session->BeginStep({1e-2, 0, {}}), absl::OkStatus());
+    }
+    const auto start = Clock::now();
+    session.reset();
+    EXPECT_LT(Clock::now() - start, kSoon);
+    ExpectGoesOn();
+  }
+}
+
 // The second write of a tensor or a checkpoint is not that of a step.
 TEST_P(NvmeFaultsTest, WritingATensorAndLoadingSayWhatHappened) {
   for (const Case& fault : kDisk) {

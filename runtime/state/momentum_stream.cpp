@@ -96,7 +96,7 @@ void MomentumStream::BringAhead(bool wait) {
     if (staging_ != nullptr) {
       const bool needed = wait && brought_ == next_;
       if (!needed && !staging_->Ready(brought_)) return;
-      if (needed) Fail(staging_->WaitReady(brought_));
+      Fail(staging_->WaitReady(brought_));  // what has failed is ready too
       if (!status_.ok()) return;
     }
     const int64_t place = space_.Take(unit.bytes());

@@ -36,9 +36,10 @@ class NvmeStaging {
   // Units will be needed in this order. Of an earlier order nothing is read any more. INTERNAL
   // where the ring has no room for one of them.
   Status Begin(std::vector<StoredUnit> order);
-  // Whether the unit's bytes stand at At(unit, piece).
+  // Whether WaitReady would return at once.
   bool Ready(size_t unit);
-  // Until they do; the units before it have been given back or are ready.
+  // Until the unit's bytes stand at At(unit, piece); the units before it have been given back or
+  // are ready.
   Status WaitReady(size_t unit);
   // nullptr where there is no such piece.
   char* At(size_t unit, int piece) const;

@@ -112,6 +112,7 @@ class NvmeFaultsTest : public FolderTest, public testing::WithParamInterface<Sto
     return WriteTensor(session, 0, TensorPart::kMomentum, values.data());
   }
 
+  static Status OneStep(Session& session) { return TryStepTiny(session, 2); }
   // What was written behind a step is looked at by a later one.
   static Status StepsUntilError(Session& session) {
     Status status;
@@ -188,12 +189,15 @@ INSTANTIATE_TEST_SUITE_P(Backends, NvmeFaultsTest,
 TEST_P(NvmeFaultsTest, AStepSaysWhatHappened) {
   for (const GradientMode gradients : {GradientMode::kStack, GradientMode::kFused}) {
     config_.gradients = gradients;
-    for (const Case& fault : kDisk) ExpectFails(fault, StepsUntilError);
+    for (const int64_t staging : {int64_t{0}, int64_t{64} << 20}) {
+      config_.staging = staging;
+      for (const Case& fault : kDisk) ExpectFails(fault, fault.write ? StepsUntilError : OneStep);
+    }
   }
 }
 
 TEST_P(NvmeFaultsTest, AStepDoesNotHang) {
-  for (const Case& fault : kSilent) ExpectFails(fault, StepsUntilError);
+  for (const Case& fault : kSilent) ExpectFails(fault, fault.write ? StepsUntilError : OneStep);
 }
 
 TEST_P(NvmeFaultsTest, ASaveAndAReadSayWhatHappened) {

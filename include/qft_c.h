@@ -319,8 +319,9 @@ typedef struct qft_session_options {
 QFT_API qft_status qft_session_open(const qft_model* model, const qft_config* config,
                                     const qft_session_options* options, qft_session** session,
                                     qft_error** error);
-/* Frees everything; waits for nothing but a call that is under way on another thread and the end of
- * a save in the background, which is cancelled.
+/* Frees everything; waits for nothing but a call that is under way on another thread, the end of a
+ * save in the background, which is cancelled, and with momentum = nvme the disk's answer to what it
+ * was asked, at most half a minute.
  * Thread: any. Blocks: no. Since: 0.1. */
 QFT_API void qft_session_destroy(qft_session* session);
 
@@ -350,7 +351,10 @@ QFT_API qft_status qft_session_end_step(qft_session* session, qft_step_result* r
 /* Closes an open step without an update. With gradients = fused and micro-batches accumulated the
  * update has happened: STATE. Thread: one. Blocks: no. Since: 0.1. */
 QFT_API qft_status qft_session_abandon_step(qft_session* session, qft_error** error);
-/* begin_step, accumulate, end_step. Thread: one. Blocks: for the work. Since: 0.1. */
+/* begin_step, accumulate, end_step. With momentum = nvme these, saves, restore, state_hash,
+ * tensor_read and tensor_write of momentum may return what became of the disk: IO, NO_SPACE, CORRUPT
+ * (it returned something else than was written), TIMEOUT, OUT_OF_MEMORY. The session is poisoned then.
+ * Thread: one. Blocks: for the work. Since: 0.1. */
 QFT_API qft_status qft_session_step(qft_session* session, const qft_step_options* options,
                                     const qft_batch* batches, int64_t count,
                                     qft_step_result* result, qft_error** error);

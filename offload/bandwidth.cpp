@@ -1,11 +1,11 @@
 #include "offload/bandwidth.h"
 
 #include <algorithm>
-#include <deque>
-#include <memory>
-#include <new>
+#include <array>
 #include <random>
 #include <thread>
+
+#include "offload/transfer_memory.h"
 
 namespace qft {
 namespace {
@@ -16,13 +16,6 @@ constexpr int64_t kTransferBytes = kMeasuredMultiple;
 constexpr int64_t kTransfers = 4;  // under way at once, of each kind
 constexpr int64_t kMemoryBytes = kTransfers * kTransferBytes;
 
-struct FreeAligned {
-  void operator()(std::byte* data) const {
-    ::operator delete (data, std::align_val_t{kStoreAlignment});
-  }
-};
-using AlignedBytes = std::unique_ptr<std::byte[], FreeAligned>;
-
 struct Range {
   int64_t offset;
   int64_t bytes;
@@ -31,19 +24,20 @@ struct Range {
 // Keeps transfers under way until `end`, then waits for them.
 Status Stream(Store& store, bool write, std::byte* memory, const Range& range,
               Clock::time_point end) {
-  std::deque<uint64_t> tickets;
+  std::array<uint64_t, kTransfers> tickets{};
   Status status;
   const int64_t transfers = range.bytes / kTransferBytes;
-  for (int64_t i = 0; Clock::now() < end || !tickets.empty(); ++i) {
-    if (Clock::now() < end) {
-      std::byte* const data = memory + i % kTransfers * kTransferBytes;
-      const int64_t offset = range.offset + i % transfers * kTransferBytes;
-      tickets.push_back(write ? store.StartWrite(data, kTransferBytes, offset)
-                              : store.StartRead(data, kTransferBytes, offset));
-      if (static_cast<int64_t>(tickets.size()) < kTransfers) continue;
-    }
-    status.Update(store.Wait(tickets.front()));
-    tickets.pop_front();
+  for (int64_t i = 0; Clock::now() < end && status.ok(); ++i) {
+    const int64_t place = i % kTransfers;
+    uint64_t& ticket = tickets[static_cast<size_t>(place)];
+    if (ticket > 0) status.Update(store.Wait(ticket));
+    std::byte* const data = memory + place * kTransferBytes;
+    const int64_t offset = range.offset + i % transfers * kTransferBytes;
+    ticket = write ? store.StartWrite(data, kTransferBytes, offset)
+                   : store.StartRead(data, kTransferBytes, offset);
+  }
+  for (const uint64_t ticket : tickets) {
+    if (ticket > 0) status.Update(store.Wait(ticket));
   }
   return status;
 }
@@ -91,18 +85,13 @@ StatusOr<Bandwidths> MeasureBandwidths(Store& store, int64_t bytes, Traffic traf
     return InvalidArgument("a bandwidth is measured over a multiple of ", kTransferBytes,
                            " bytes, not ", bytes);
   }
-  AlignedBytes memory(static_cast<std::byte*>(
-      ::operator new (2 * kMemoryBytes, std::align_val_t{kStoreAlignment})));
+  TransferMemory memory(store, 2 * kMemoryBytes);
   // Not what a disk compresses.
   std::minstd_rand random(1);
-  std::generate_n(memory.get(), 2 * kMemoryBytes, [&] { return static_cast<std::byte>(random()); });
-  StatusOr<Bandwidths> measured = Measure(store, memory.get(), bytes, traffic, seconds);
-  // The disk may still write to its memory: where it does not answer, that is never freed.
-  if (const Status closed = store.Close(); !closed.ok()) {
-    (void)memory.release();
-    return closed;
-  }
-  return measured;
+  std::generate_n(memory.data(), 2 * kMemoryBytes,
+                  [&] { return static_cast<std::byte>(random()); });
+  memory.Lend();
+  return Measure(store, memory.data(), bytes, traffic, seconds);
 }
 
 StatusOr<double> TryFolders(StoreOptions options) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <new>
 #include <optional>
 #include <utility>
 
@@ -27,6 +28,14 @@ Disk::Disk(const Setup& setup, std::unique_ptr<RequestQueue> queue, std::string 
       file_name_(std::move(file_name)),
       queue_(std::move(queue)),
       observer_(observer),
+      no_memory_(MakeError(ErrorCode::kOutOfMemory, "no memory for transfers of " + file_name_)),
+      no_answer_(MakeError(
+          ErrorCode::kTimeout,
+          file_name_ +
+              " has not answered all requests: memory of transfers may still be written to")),
+      hangs_(MakeError(ErrorCode::kTimeout,
+                       absl::StrCat(file_name_, " holds its thread in the kernel for more than ",
+                                    setup.timeout.count(), " ms"))),
       checksums_(setup.file_bytes),
       slots_(static_cast<size_t>(setup.depth)),
       completions_(static_cast<size_t>(setup.depth)) {
@@ -66,12 +75,15 @@ void Disk::Cancel() {
   queue_->Wake();
 }
 
-bool Disk::Stop(std::chrono::milliseconds patience) {
-  if (!thread_.joinable()) return true;  // never launched
+void Disk::BeginStop() {
   stopping_ = true;
   queue_->Wake();
+}
+
+bool Disk::Stop(std::chrono::steady_clock::time_point deadline) {
+  if (!thread_.joinable()) return true;  // never launched
   std::unique_lock lock(mutex_);
-  if (!ended_news_.wait_for(lock, patience, [this] { return ended_; })) {
+  if (!ended_news_.wait_until(lock, deadline, [this] { return ended_; })) {
     thread_.detach();
     return false;
   }
@@ -87,7 +99,7 @@ void Disk::Run() {
     // Asked before the turn, in which a cancelled disk drops what it would try again.
     const bool stopping = stopping_;
     Status status = Turn();
-    const Status overdue = FindOverdue();
+    const Status overdue = OrNoMemory([this] { return FindOverdue(); });
     const bool silent = age_ - answered_ > Tick(setup_.timeout);
     if (stopping && silent && !overdue.ok()) unanswered_ = true;
     if (status.ok()) status = overdue;
@@ -106,18 +118,37 @@ void Disk::Advance() {
   looked_ = now;
 }
 
+template <typename Body>
+Status Disk::OrNoMemory(const Body& body) const {
+  try {
+    return body();
+  } catch (const std::bad_alloc&) {
+    return no_memory_;
+  }
+}
+
 Status Disk::Turn() {
-  Status status = FillBatch();
-  if (!batch_.empty()) status.Update(queue_->Submit(batch_));
+  Status status = OrNoMemory([this] { return FillBatch(); });
+  if (!batch_.empty()) status.Update(SubmitBatch());
   for (const Slot& slot : written_) {
     checksums_.Record(slot.piece.file_offset, DataOf(slot), slot.piece.bytes);
   }
   for (const Slot& slot : arrived_) {
-    status.Update(Verify(slot));
+    status.Update(OrNoMemory([&] { return Verify(slot); }));
     if (status.ok()) FinishBlock(observer_, *slot.transfer);
   }
   arrived_.clear();
-  return status.ok() ? CollectCompletions() : status;
+  if (!status.ok()) return status;
+  return OrNoMemory([this] { return CollectCompletions(); });
+}
+
+Status Disk::SubmitBatch() {
+  try {
+    return queue_->Submit(batch_);
+  } catch (const std::bad_alloc&) {
+    for (const Request& request : batch_) Release(request.id);
+    return no_memory_;
+  }
 }
 
 Status Disk::FillBatch() {
@@ -172,7 +203,8 @@ Status Disk::CollectCompletions() {
   if (count > 0) answered_ = age_;
   Status status;
   for (size_t i = 0; i < count; ++i) {
-    status.Update(Complete(completions_[i].id, completions_[i].result));
+    const Completion& completion = completions_[i];
+    status.Update(OrNoMemory([&] { return Complete(completion.id, completion.result); }));
   }
   return status;
 }
@@ -182,10 +214,10 @@ Status Disk::Complete(int id, int64_t result) {
   const bool write = slot.transfer->write;
   const bool interrupted = result == -EINTR || result == -EAGAIN;
   if (cancelled_ || (result < 0 && !interrupted)) {
-    Status status;
-    if (!cancelled_) status = ErrnoError(static_cast<int>(-result), Describe(slot));
-    Release(id);
-    return status;
+    const Slot ended = slot;
+    Release(id);  // whatever becomes of the message
+    if (cancelled_) return absl::OkStatus();
+    return ErrnoError(static_cast<int>(-result), Describe(ended));
   }
   if (interrupted) {
     pause_ |= result == -EAGAIN;

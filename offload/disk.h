@@ -63,13 +63,17 @@ class Disk {
   void Start(Transfer& transfer);
   // Forgets what was not submitted, and submits nothing more.
   void Cancel();
-  // After Cancel: waits for the thread to end, which gives up requests older than the timeout.
-  // False where it has not ended after `patience`: it hangs in the kernel, and this object must
-  // live as long as the process.
-  bool Stop(std::chrono::milliseconds patience);
+  // After Cancel: the thread ends, and gives up requests older than the timeout.
+  void BeginStop();
+  // Waits for that. False where it has not ended by then: it hangs in the kernel, and this object
+  // must live as long as the process.
+  bool Stop(std::chrono::steady_clock::time_point deadline);
 
   RequestQueue& queue() { return *queue_; }
-  const std::string& file_name() const { return file_name_; }
+  // What there is to say where Stop is false or requests were given up.
+  const Status& no_answer() const { return no_answer_; }
+  // The same of a heartbeat that stands still for longer than the timeout.
+  const Status& hangs() const { return hangs_; }
   // Moves while the thread is alive, at least once a Tick.
   uint64_t heartbeat() const { return heartbeat_; }
   // Once stopped: whether requests were given up.
@@ -102,6 +106,7 @@ class Disk {
   // One turn: the queue is filled first, and checksums are computed while the disk is at work.
   Status Turn();
   Status FillBatch();
+  Status SubmitBatch();
   bool TakePiece(Slot& slot);
   Status CollectCompletions();
   Status Complete(int id, int64_t result);
@@ -110,6 +115,9 @@ class Disk {
   Status FindOverdue() const;
   void Release(int id);
   bool Idle() const { return free_.size() == slots_.size(); }
+  // What `body` returns; where memory runs out, an error that was made beforehand.
+  template <typename Body>
+  Status OrNoMemory(const Body& body) const;
   static std::byte* DataOf(const Slot& slot);
   Request RequestOf(int id) const;
   std::string Describe(const Slot& slot) const;
@@ -118,6 +126,10 @@ class Disk {
   const std::string file_name_;
   const std::unique_ptr<RequestQueue> queue_;
   TransferObserver& observer_;
+  // Errors made beforehand: told when there may be no memory, by destructors too.
+  const Status no_memory_;
+  const Status no_answer_;
+  const Status hangs_;
 
   std::mutex mutex_;
   std::vector<Cursor> waiting_[2];  // reads, writes

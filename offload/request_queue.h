@@ -39,7 +39,7 @@ class RequestQueue {
   // Declares memory that requests will use; before the first of them. An error means that requests
   // work without, only slower.
   virtual Status Register(void* memory, size_t bytes) = 0;
-  // At most the queue's depth may be in flight at once.
+  // At most the queue's depth may be in flight at once. Throws std::bad_alloc before it takes any.
   virtual Status Submit(absl::Span<const Request> requests) = 0;
   // Waits for a completion, a Wake or the timeout; returns how many completions are in `out`.
   virtual StatusOr<size_t> Collect(absl::Span<Completion> out,

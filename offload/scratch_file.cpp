@@ -29,13 +29,24 @@ int OpenUnnamed(const std::string& folder) {
   return named;
 }
 
-// The smallest transfer at the least aligned address that a store makes.
-bool PageIsTransferred(int descriptor) {
+// 0, or what is wrong with a transfer of a page: less than all of it is an error too.
+template <typename Transfer>
+int ErrorOf(const Transfer& transfer) {
+  ssize_t moved = 0;
+  do {
+    moved = transfer();
+  } while (moved < 0 && errno == EINTR);
+  if (moved < 0) return errno;
+  return moved == kStoreAlignment ? 0 : EIO;
+}
+
+// 0, or the error of the smallest transfers at the least aligned address that a store makes.
+int TransferPage(int descriptor) {
   constexpr int64_t kPage = kStoreAlignment;
   alignas(2 * kPage) std::array<char, 3 * kPage> memory{};
   char* const page = memory.data() + kPage;
-  return ::pwrite(descriptor, page, kPage, kPage) == kPage &&
-         ::pread(descriptor, page, kPage, kPage) == kPage;
+  const int error = ErrorOf([&] { return ::pwrite(descriptor, page, kPage, kPage); });
+  return error != 0 ? error : ErrorOf([&] { return ::pread(descriptor, page, kPage, kPage); });
 }
 
 int64_t AvailableBytes(int descriptor) {
@@ -100,8 +111,8 @@ Status ScratchFile::SetDirect() {
     why_buffered_ = "the file system refuses O_DIRECT: " + std::generic_category().message(errno);
     return absl::OkStatus();
   }
-  if (PageIsTransferred(descriptor_)) return absl::OkStatus();
-  const int error = errno;
+  const int error = TransferPage(descriptor_);
+  if (error == 0) return absl::OkStatus();
   if (error != EINVAL) return ErrnoError(error, "write a page to " + name_);
   why_buffered_ =
       absl::StrCat("the file system refuses direct transfers of ", kStoreAlignment, " bytes");

@@ -113,7 +113,7 @@ class Store::Impl final : public TransferObserver {
   explicit Impl(StoreOptions options)
       : options_(std::move(options)), watch_(options_.folders.size(), options_.timeout) {}
 
-  Status Open(const WrapQueue& wrap);
+  Status Open();
   // Leaves nothing behind but the measured bandwidths.
   Status Preflight(Store& store);
   Status Register(void* memory, size_t bytes);
@@ -129,12 +129,13 @@ class Store::Impl final : public TransferObserver {
   void Failed(const Status& error) override;
 
  private:
-  Status AddDisk(int index, const WrapQueue& wrap);
+  Status AddDisk(int index);
   void DescribeBackend(const QueueChoice& choice);
   void DescribeFile(const ScratchFile& file);
   Status CheckTransfer(const void* data, int64_t bytes, int64_t offset) const;
   void WaitForNews(std::unique_lock<std::mutex>& lock);
   void FailIfStuck();
+  std::chrono::milliseconds PatienceFor(const Disk& disk);
   Traffic& TrafficOf(bool write) { return write ? written_ : read_; }
 
   const StoreOptions options_;
@@ -147,20 +148,23 @@ class Store::Impl final : public TransferObserver {
   uint64_t last_ticket_ = 0;
   Status error_;
   Watch watch_;
+  const Disk* hanging_ = nullptr;  // found by the watch
   StoreReport report_;
   Traffic read_;
   Traffic written_;
 
+  // Made beforehand, for a store may close because memory has run out.
+  const Status closed_error_ = MakeError(ErrorCode::kState, "the store was closed");
   std::mutex close_mutex_;
   bool closed_ = false;
   bool stuck_ = false;
   Status close_status_;
 };
 
-Status Store::Impl::Open(const WrapQueue& wrap) {
+Status Store::Impl::Open() {
   report_.direct = true;
   try {
-    for (int i = 0; i < striping_.files; ++i) QFT_RETURN_IF_ERROR(AddDisk(i, wrap));
+    for (int i = 0; i < striping_.files; ++i) QFT_RETURN_IF_ERROR(AddDisk(i));
     for (const std::unique_ptr<Disk>& disk : disks_) disk->Launch();
   } catch (const std::system_error& error) {
     return ErrnoError(error.code().value(), "start the threads of the offload store");
@@ -168,14 +172,14 @@ Status Store::Impl::Open(const WrapQueue& wrap) {
   return absl::OkStatus();
 }
 
-Status Store::Impl::AddDisk(int index, const WrapQueue& wrap) {
+Status Store::Impl::AddDisk(int index) {
   const std::string& folder = options_.folders[static_cast<size_t>(index)];
   const int64_t bytes = striping_.FileBytes(options_.bytes);
   QFT_ASSIGN_OR_RETURN(const auto file, ScratchFile::Create(folder, bytes));
   QFT_ASSIGN_OR_RETURN(QueueChoice choice, MakeQueue(options_.backend, file, options_.depth));
   if (report_.backend != StoreBackend::kThreads) DescribeBackend(choice);
   DescribeFile(*file);
-  if (wrap) choice.queue = wrap(std::move(choice.queue));
+  if (options_.wrap_queue) choice.queue = options_.wrap_queue(std::move(choice.queue));
   const Disk::Setup setup{striping_,      index,          bytes,
                           options_.depth, kMostTransfers, options_.timeout};
   disks_.push_back(std::make_unique<Disk>(setup, std::move(choice.queue), file->name(), *this));
@@ -306,12 +310,10 @@ void Store::Impl::FailIfStuck() {
   {
     const std::scoped_lock lock(mutex_);
     stuck = watch_.FindStuck(disks_);
+    if (stuck == nullptr) return;
+    hanging_ = stuck;
   }
-  if (stuck == nullptr) return;
-  Failed(
-      MakeError(ErrorCode::kTimeout,
-                absl::StrCat(stuck->file_name(), " holds its thread in the kernel for more than ",
-                             options_.timeout.count(), " ms")));
+  Failed(stuck->hangs());
 }
 
 StoreReport Store::Impl::Report() const {
@@ -324,28 +326,33 @@ StoreReport Store::Impl::Report() const {
   return report;
 }
 
+// What has been found to hang for the timeout is not waited for as long again.
+std::chrono::milliseconds Store::Impl::PatienceFor(const Disk& disk) {
+  const std::scoped_lock lock(mutex_);
+  return &disk == hanging_ ? kEndPatience : options_.timeout + kEndPatience;
+}
+
 Status Store::Impl::Close() {
   const std::scoped_lock lock(close_mutex_);
   if (closed_) return close_status_;
   closed_ = true;
-  Failed(MakeError(ErrorCode::kState, "the store was closed"));
+  Failed(closed_error_);
+  const Clock::time_point start = Clock::now();
+  for (const std::unique_ptr<Disk>& disk : disks_) disk->BeginStop();
   for (const std::unique_ptr<Disk>& disk : disks_) {
-    const bool ended = disk->Stop(options_.timeout + kEndPatience);
+    const bool ended = disk->Stop(start + PatienceFor(*disk));
     stuck_ |= !ended;
-    if (ended && !disk->unanswered()) continue;
-    close_status_.Update(MakeError(ErrorCode::kTimeout,
-                                   disk->file_name() + " has not answered all requests: memory of "
-                                                       "transfers may still be written to"));
+    if (!ended || disk->unanswered()) close_status_.Update(disk->no_answer());
   }
   return close_status_;
 }
 
 Store::Store(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
-StatusOr<std::unique_ptr<Store>> Store::Open(const StoreOptions& options, const WrapQueue& wrap) {
+StatusOr<std::unique_ptr<Store>> Store::Open(const StoreOptions& options) {
   QFT_RETURN_IF_ERROR(CheckOptions(options));
   std::unique_ptr<Store> store(new Store(std::make_unique<Impl>(options)));
-  QFT_RETURN_IF_ERROR(store->impl_->Open(wrap));
+  QFT_RETURN_IF_ERROR(store->impl_->Open());
   QFT_RETURN_IF_ERROR(Annotate(store->impl_->Preflight(*store), "preflight of the offload store"));
   return store;
 }

@@ -18,8 +18,14 @@ class RequestQueue;
 
 // Of offsets, sizes and memory of transfers.
 constexpr int64_t kStoreAlignment = 4096;
+constexpr int64_t WholePages(int64_t bytes) {
+  return (bytes + kStoreAlignment - 1) / kStoreAlignment * kStoreAlignment;
+}
 
 enum class StoreBackend { kAuto, kIoUring, kThreads };
+
+// Puts something between a store and each of its queues, for tests.
+using WrapQueue = std::function<std::unique_ptr<RequestQueue>(std::unique_ptr<RequestQueue>)>;
 
 struct StoreOptions {
   // One file in each, bytes striped over them by blocks. A folder may be named more than once.
@@ -30,6 +36,7 @@ struct StoreOptions {
   StoreBackend backend = StoreBackend::kAuto;
   // A request that isn't answered within is an error.
   std::chrono::milliseconds timeout{30000};
+  WrapQueue wrap_queue;  // empty: none
 };
 
 struct StoreReport {
@@ -48,9 +55,6 @@ struct StoreReport {
   double seconds_writing = 0;
 };
 
-// Puts something between a store and each of its queues, for tests.
-using WrapQueue = std::function<std::unique_ptr<RequestQueue>(std::unique_ptr<RequestQueue>)>;
-
 // All functions may be called from any thread.
 //
 // Errors are sticky: after the first, a wrong argument included, every Wait returns it at once and
@@ -59,8 +63,7 @@ class Store {
  public:
   // Reserves the space, and tries it with a write and a read that are compared: takes less than
   // half a second where a disk writes 100 MB/s.
-  static StatusOr<std::unique_ptr<Store>> Open(const StoreOptions& options,
-                                               const WrapQueue& wrap = nullptr);
+  static StatusOr<std::unique_ptr<Store>> Open(const StoreOptions& options);
   // As Close, for those who know that it succeeds.
   ~Store();
   Store(const Store&) = delete;

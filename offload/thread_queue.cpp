@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <condition_variable>
-#include <deque>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -25,7 +24,8 @@ struct Shared {
   std::mutex mutex;
   std::condition_variable work;
   std::condition_variable news;  // completions or a Wake
-  std::deque<Request> requests;
+  // With room for all that can be in flight: neither grows.
+  std::vector<Request> requests;
   std::vector<Completion> completions;
   int busy = 0;
   bool woken = false;
@@ -46,7 +46,7 @@ void Serve(Shared& shared) {
     shared.work.wait(lock, [&] { return shared.stopping || !shared.requests.empty(); });
     if (shared.stopping) return;
     const Request request = shared.requests.front();
-    shared.requests.pop_front();
+    shared.requests.erase(shared.requests.begin());
     ++shared.busy;
     lock.unlock();
     const int64_t result = Transfer(shared.file->descriptor(), request);
@@ -62,7 +62,9 @@ class ThreadQueue final : public RequestQueue {
   ThreadQueue(std::shared_ptr<const ScratchFile> file, int depth)
       : shared_(std::make_shared<Shared>()) {
     shared_->file = std::move(file);
+    shared_->requests.reserve(static_cast<size_t>(depth));
     shared_->completions.reserve(static_cast<size_t>(depth));
+    threads_.reserve(static_cast<size_t>(QueueThreads(depth)));  // a thread may not be lost
     try {
       for (int i = 0; i < QueueThreads(depth); ++i) {
         threads_.push_back(StartWorker([shared = shared_] { Serve(*shared); }));

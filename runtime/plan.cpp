@@ -181,8 +181,8 @@ void PlaceBoundaries(Plan& plan, const SessionConfig& config) {
   if (!plan.train || config.boundaries == Tier::kDevice) return;
   const ModelConfig& model = plan.model->config();
   plan.boundary_tier = config.boundaries;
-  plan.boundary_bytes = (model.layers + 1) * plan.slots() * plan.tokens * model.hidden_size *
-                        ElementBytes(plan.activation_type);
+  plan.boundary_bytes = WholePages((model.layers + 1) * plan.slots() * plan.tokens *
+                                   model.hidden_size * ElementBytes(plan.activation_type));
 }
 
 // Where momentum lives in this plan; the caller chooses in place of kAuto.
@@ -515,6 +515,7 @@ nlohmann::ordered_json PlanToJson(const Plan& plan, const EngineProfile& engine)
   json["host_bytes"]["snapshot"] = plan.snapshot_bytes;
   json["boundary_tier"] = TierName(plan.boundary_tier);
   json["host_bytes"]["boundaries"] = plan.boundary_bytes;
+  json["host_bytes"]["total"] = plan.host_bytes();
   json["momentum_tier"] = TierName(plan.momentum_tier);
   json["momentum_home_bytes"] = plan.home_bytes;
   json["late_updates"] = plan.late_updates();

@@ -20,18 +20,29 @@ StatusOr<std::unique_ptr<Engine>> MakeEngine(const SessionConfig& config) {
 
 // nullptr where momentum lives in the engine's memory.
 StatusOr<std::unique_ptr<StateHome>> OpenHome(const Plan& plan, const SessionConfig& config,
-                                              Engine& engine) {
+                                              Engine& engine, StoreOptions store) {
   if (plan.momentum_tier == Tier::kDevice) return nullptr;
-  return StateHome::Open(engine, plan.momentum_tier, plan.home_bytes, StoreOptionsOf(config));
+  StoreOptions configured = StoreOptionsOf(config);
+  store.folders = std::move(configured.folders);
+  store.backend = configured.backend;
+  return StateHome::Open(engine, plan.momentum_tier, plan.home_bytes, std::move(store));
+}
+
+// A store that has not all it could have is slower than it need be.
+int LogLevelOf(const StoreReport& report, StoreBackend wanted) {
+  const bool fell_back = wanted == StoreBackend::kAuto && report.backend == StoreBackend::kThreads;
+  return fell_back || !report.direct ? kLogWarning : kLogInfo;
 }
 
 }  // namespace
 
 StatusOr<std::unique_ptr<Session>> Session::Open(std::shared_ptr<const Model> model,
-                                                 const SessionConfig& config, LogSink log) {
+                                                 const SessionConfig& config, LogSink log,
+                                                 StoreOptions store) {
   QFT_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, MakeEngine(config));
   QFT_ASSIGN_OR_RETURN(Plan plan, MakePlan(std::move(model), config, *engine));
-  QFT_ASSIGN_OR_RETURN(std::unique_ptr<StateHome> home, OpenHome(plan, config, *engine));
+  QFT_ASSIGN_OR_RETURN(std::unique_ptr<StateHome> home,
+                       OpenHome(plan, config, *engine, std::move(store)));
   std::unique_ptr<StateHome> boundary_home;
   if (plan.boundary_tier != Tier::kDevice) {
     QFT_ASSIGN_OR_RETURN(boundary_home,
@@ -80,8 +91,18 @@ void Session::Log(int level, const std::string& message) const {
   if (log_ != nullptr) log_(level, message);
 }
 
+std::string Session::PlanJson() const {
+  nlohmann::ordered_json json = PlanToJson(plan_, *engine_);
+  if (home_ != nullptr && home_->store() != nullptr) json["momentum_store"] = home_->Describe();
+  return json.dump();
+}
+
 void Session::LogPlan() const {
   Log(kLogInfo, PlanJson());
+  if (home_ != nullptr && home_->store() != nullptr) {
+    Log(LogLevelOf(home_->store()->Report(), config_.nvme_backend),
+        "momentum: " + home_->Describe());
+  }
   if (config_.gradients == GradientMode::kAuto && plan_.fused) {
     Log(kLogWarning,
         "gradients = fused, since a whole gradient stack does not fit: clipped by the norm of the "
@@ -213,22 +234,26 @@ Status Session::CheckLearningRate(double learning_rate) const {
                                 needed, " in 99 % of the rows; use rounding = stochastic"));
 }
 
-void Session::BeginMomentum() {
-  if (home_ == nullptr) return;
-  momentum_.Begin(MomentumUnits(plan_, buffers_.tensors, UpdateOrder(plan_)));
+Status Session::BeginMomentum() {
+  if (home_ == nullptr) return absl::OkStatus();
+  return RequireMoved(momentum_.Begin(MomentumUnits(plan_, buffers_.tensors, UpdateOrder(plan_))));
 }
 
-// An update of which the momentum was not there has spoilt the weights.
 Status Session::FinishMomentum() {
-  Status finished = momentum_.Finish();
-  if (!finished.ok()) Poison("momentum could not be moved");
-  return finished;
+  return RequireMoved(momentum_.Finish());
+}
+
+// An update of which the momentum was not there has spoilt the weights, and a store that has failed
+// once brings nothing back.
+Status Session::RequireMoved(Status moved) {
+  if (!moved.ok()) Poison("momentum could not be moved");
+  return moved;
 }
 
 Status Session::ReadState(void* host, const void* state, size_t bytes) {
   if (home_ != nullptr && home_->Holds(state)) {
-    QFT_RETURN_IF_ERROR(momentum_.Settle());
-    return home_->Read(host, state, bytes);
+    QFT_RETURN_IF_ERROR(RequireMoved(momentum_.Settle()));
+    return RequireMoved(home_->Read(host, state, bytes));
   }
   engine_->CopyToHost(host, state, bytes);
   return Synchronize();
@@ -240,9 +265,9 @@ Status Session::WriteState(void* state, const void* host, size_t bytes) {
     return absl::OkStatus();
   }
   // What an abandoned step was bringing is dropped. No step is open while states are written.
-  momentum_.Begin({});
-  QFT_RETURN_IF_ERROR(momentum_.Settle());
-  return home_->Write(state, host, bytes);
+  QFT_RETURN_IF_ERROR(RequireMoved(momentum_.Begin({})));
+  QFT_RETURN_IF_ERROR(RequireMoved(momentum_.Settle()));
+  return RequireMoved(home_->Write(state, host, bytes));
 }
 
 const StackEntry* Session::FindGradient(int tensor) {

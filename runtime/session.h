@@ -70,8 +70,10 @@ using LogSink = std::function<void(int level, const std::string& message)>;
 
 class Session {
  public:
+  // store: how momentum on NVMe is kept; folders, backend and bytes are the configuration's.
   static StatusOr<std::unique_ptr<Session>> Open(std::shared_ptr<const Model> model,
-                                                 const SessionConfig& config, LogSink log);
+                                                 const SessionConfig& config, LogSink log,
+                                                 StoreOptions store = {});
 
   // Says in the log what was planned and what was measured, of a session that has trained.
   ~Session();
@@ -94,7 +96,7 @@ class Session {
   Engine& engine() { return *engine_; }
   int64_t step() const { return static_cast<int64_t>(step_); }
   bool step_open() const { return step_open_; }
-  std::string PlanJson() const { return PlanToJson(plan_, *engine_).dump(); }
+  std::string PlanJson() const;
   Llama llama();
 
   // For tensor access, checkpoints and the decoder.
@@ -151,8 +153,10 @@ class Session {
   void WriteStepState(const StepState& state);
   void SetGradientScale();
   void Run(const std::vector<ScheduleItem>& schedule, int64_t micro_batches);
-  void BeginMomentum();
+  Status BeginMomentum();
   Status FinishMomentum();
+  // `moved`; where that is an error the session is poisoned.
+  Status RequireMoved(Status moved);
   void CountUpdates(const StepState& state);
   StepResult MakeResult(const StepState& state);
   void Measure(const StepResult& result);

@@ -54,7 +54,7 @@ Status Session::BeginStep(const StepOptions& options) {
                                   config_.groups.size(), " groups"));
   }
   QFT_RETURN_IF_ERROR(CheckRates(options));
-  if (late_.state == nullptr) BeginMomentum();
+  if (late_.state == nullptr) QFT_RETURN_IF_ERROR(BeginMomentum());
   options_ = options;
   step_open_ = true;
   step_tokens_ = step_micro_batches_ = 0;
@@ -204,8 +204,7 @@ Status Session::FinishUpdates() {
   QFT_RETURN_IF_ERROR(FinishMomentum());
   CountUpdates(ReadStepState(late_.state));
   late_.state = nullptr;
-  if (step_open_) BeginMomentum();
-  return absl::OkStatus();
+  return step_open_ ? BeginMomentum() : absl::OkStatus();
 }
 
 void Session::CountUpdates(const StepState& state) {

@@ -111,6 +111,7 @@ Status WriteMomentum(Session& session, const TensorSpec& spec, const TensorState
   std::vector<int8_t> codes;
   std::vector<float> grid;
   EncodeMomentum(ordinary.data(), spec.rows, spec.cols, codes, grid);
+  const PoisonOnException guard(session, "memory ran out while momentum was written");
   QFT_RETURN_IF_ERROR(session.WriteState(state.momentum.data, codes.data(), codes.size()));
   QFT_RETURN_IF_ERROR(
       session.WriteState(state.momentum.grid, grid.data(), grid.size() * sizeof(float)));

@@ -39,7 +39,7 @@ address)
 threads)
   build_all -DQFT_SANITIZE_THREADS=ON
   several='ThreadPool|CopyThread|CopiesTest|HandleTest|CheckpointTest|BackgroundSave|CallbackFiles'
-  several+='|SaveBeside|SameBits|MomentumPlace|StoreTest|StoreFaults|CheckpointWays|misuse|BatchQueue|MixedData|DataDoor'
+  several+='|SaveBeside|SameBits|MomentumPlace|MomentumStream|NvmeFaults|StoreTest|StoreFaults|CheckpointWays|misuse|BatchQueue|MixedData|DataDoor'
   [ $# -gt 0 ] || set -- -R "$several"
   TSAN_OPTIONS="suppressions=$root/tests/tsan.supp" \
     ctest --test-dir "$build" --output-on-failure -j "$jobs" --timeout 3600 "$@"

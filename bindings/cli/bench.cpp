@@ -144,6 +144,8 @@ class Bench : public Command {
             {"planned_device_bytes", plan.at("bytes").at("total").get<int64_t>() +
                                          plan.at("occupied_bytes").get<int64_t>()},
             {"snapshot_bytes", plan.at("host_bytes").at("snapshot")},
+            {"host_bytes", device_.host_bytes},
+            {"planned_host_bytes", plan.at("host_bytes").at("total")},
             {"matmul_parameters", parameters},
             {"integer_peak", device_.integer_operations_per_second},
             {"share_of_limit", share}};

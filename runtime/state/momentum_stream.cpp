@@ -8,10 +8,6 @@
 namespace qft {
 namespace {
 
-int64_t Pages(int64_t bytes) {
-  return (bytes + kStoreAlignment - 1) / kStoreAlignment * kStoreAlignment;
-}
-
 std::array<void*, 3> PiecesOf(const Momentum& momentum) {
   return {momentum.data, momentum.grid, momentum.critical};
 }
@@ -20,8 +16,8 @@ std::array<void*, 3> PiecesOf(const Momentum& momentum) {
 
 std::array<int64_t, 3> MomentumUnit::PieceBytes() const {
   constexpr int64_t kFloat = sizeof(float);
-  return {Pages(rows * cols), Pages(rows * MomentumBlocks(cols) * kFloat),
-          Pages(rows * critical_count * kFloat)};
+  return {WholePages(rows * cols), WholePages(rows * MomentumBlocks(cols) * kFloat),
+          WholePages(rows * critical_count * kFloat)};
 }
 
 int64_t MomentumUnit::bytes() const {
@@ -34,6 +30,7 @@ MomentumStream::MomentumStream(Engine& engine, StateHome* home, void* ring, int6
     : engine_(engine),
       home_(home),
       ring_(static_cast<char*>(ring)),
+      ring_bytes_(ring_bytes),
       staging_bytes_(staging_bytes),
       space_(ring_bytes) {}
 
@@ -54,8 +51,12 @@ void MomentumStream::Fail(Status status) {
 }
 
 // Loads that follow come after those that are dropped: they are of one lane.
-void MomentumStream::Begin(std::vector<MomentumUnit> order) {
-  if (home_ == nullptr) return;
+Status MomentumStream::Begin(std::vector<MomentumUnit> order) {
+  if (home_ == nullptr) return absl::OkStatus();
+  for (const MomentumUnit& unit : order) {
+    if (unit.bytes() > ring_bytes_)
+      Fail(Internal("momentum of one update has no room in the ring"));
+  }
   order_ = std::move(order);
   while (!space_.empty()) space_.GiveBack();
   in_ring_.clear();
@@ -75,6 +76,7 @@ void MomentumStream::Begin(std::vector<MomentumUnit> order) {
     Fail(staging_->Begin(std::move(places)));
   }
   BringAhead(false);
+  return status_;
 }
 
 const char* MomentumStream::HostAt(size_t unit, int piece) const {
@@ -90,7 +92,7 @@ void MomentumStream::BringAhead(bool wait) {
     if (staging_ != nullptr) {
       const bool needed = wait && brought_ == next_;
       if (!needed && !staging_->Ready(brought_)) return;
-      if (needed) Fail(staging_->WaitReady(brought_));
+      Fail(staging_->WaitReady(brought_));  // what has failed is ready too
       if (!status_.ok()) return;
     }
     const int64_t place = space_.Take(unit.bytes());
@@ -120,6 +122,10 @@ Momentum MomentumStream::Enter(const Momentum& home) {
     const Brought& brought = in_ring_.front();
     engine_.OrderAfterCopies(CopyLane::kLoad, brought.loaded);
     memory += brought.place;
+  } else {
+    // What is still under way meets nothing of what the update does.
+    engine_.OrderAfterCopies(CopyLane::kLoad, last_load_);
+    engine_.OrderAfterCopies(CopyLane::kStore, last_store_);
   }
   const std::array<int64_t, 3> bytes =
       next_ < order_.size() ? order_[next_].PieceBytes() : std::array<int64_t, 3>{};
@@ -132,7 +138,11 @@ Momentum MomentumStream::Enter(const Momentum& home) {
 }
 
 void MomentumStream::Leave(const Momentum& home) {
-  if (home_ == nullptr || !home_->Holds(home.data) || !status_.ok()) return;
+  if (home_ == nullptr || !home_->Holds(home.data)) return;
+  if (!status_.ok()) {
+    ++next_;  // so that the next unit lies in the ring by its own sizes
+    return;
+  }
   const Brought brought = in_ring_.front();
   in_ring_.pop_front();
   Copy copies[3];

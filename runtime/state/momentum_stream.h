@@ -40,7 +40,8 @@ class MomentumStream {
   // Errors of the memory that it needs.
   Status Open();
   // The units that updates will take, in this order; what was left of an earlier order is dropped.
-  void Begin(std::vector<MomentumUnit> order);
+  // The first error since Open.
+  Status Begin(std::vector<MomentumUnit> order);
   // The next unit, in engine memory: operations may use it until Leave. Waits only for a store.
   Momentum Enter(const Momentum& home);
   void Leave(const Momentum& home);
@@ -63,6 +64,7 @@ class MomentumStream {
   Engine& engine_;
   StateHome* home_;
   char* ring_;
+  int64_t ring_bytes_;
   int64_t staging_bytes_;
   RingSpace space_;
   std::unique_ptr<NvmeStaging> staging_;

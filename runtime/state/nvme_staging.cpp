@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <new>
+#include <system_error>
 #include <utility>
+
+#include "base/worker_thread.h"
 
 namespace qft {
 namespace {
@@ -36,7 +39,11 @@ StatusOr<std::unique_ptr<NvmeStaging>> NvmeStaging::Open(Engine& engine, Store& 
   }
   QFT_RETURN_IF_ERROR(
       store.Register(staging->Pages(), static_cast<size_t>(bytes - kStoreAlignment)));
-  staging->thread_ = std::thread([raw = staging.get()] { raw->Loop(); });
+  try {
+    staging->thread_ = StartWorker([raw = staging.get()] { raw->Loop(); });
+  } catch (const std::system_error& error) {
+    return ErrnoError(error.code().value(), "start the thread that writes momentum back");
+  }
   return staging;
 }
 
@@ -63,6 +70,10 @@ char* NvmeStaging::Pages() const {
 }
 
 Status NvmeStaging::Begin(std::vector<StoredUnit> order) {
+  for (const StoredUnit& unit : order) {
+    if (BytesOf(unit) > bytes_ - kStoreAlignment)
+      return Internal("momentum of one update has no room in staging");
+  }
   Status dropped;
   for (size_t unit = given_back_; unit < read_; ++unit) {
     dropped.Update(WaitForAll(store_, staged_[unit].reads));
@@ -78,7 +89,7 @@ Status NvmeStaging::Begin(std::vector<StoredUnit> order) {
 }
 
 void NvmeStaging::ReadAhead() {
-  for (; read_ < order_.size(); ++read_) {
+  while (read_ < order_.size()) {
     const StoredUnit& unit = order_[read_];
     Staged& staged = staged_[read_];
     {
@@ -86,6 +97,7 @@ void NvmeStaging::ReadAhead() {
       staged.place = OnItsWayBack(unit) ? -1 : space_.Take(BytesOf(unit));
     }
     if (staged.place < 0) return;
+    ++read_;  // before reads of which the last may find no memory: the others are under way
     for (size_t i = 0; i < unit.bytes.size(); ++i) {
       if (unit.bytes[i] == 0) continue;
       staged.reads[i] = store_.StartRead(PieceAt(Pages(), staged.place, unit, static_cast<int>(i)),
@@ -152,15 +164,10 @@ void NvmeStaging::Loop() {
       status_.Update(WriteNext(lock));
     } catch (const std::bad_alloc&) {
       if (!lock.owns_lock()) lock.lock();
-      status_.Update(MakeError(ErrorCode::kOutOfMemory, "no memory to write momentum back with"));
+      status_.Update(no_memory_);
     }
     if (!status_.ok()) {
-      // What is in flight may still read the ring.
-      for (const Writing& unit : writing_) {
-        lock.unlock();
-        WaitForAll(store_, unit.writes).IgnoreError();
-        lock.lock();
-      }
+      // What is in flight may still read the ring: its room is not given back.
       copying_.clear();
       writing_.clear();
     }

@@ -27,18 +27,20 @@ struct StoredUnit {
 // All by one thread.
 class NvmeStaging {
  public:
-  // Allocates `bytes` and registers a ring in them, a page less, for it begins at one; with room
-  // for each unit. Errors: OUT_OF_MEMORY; the store's.
+  // Allocates `bytes` and registers a ring in them, a page less, for it begins at one. Errors:
+  // OUT_OF_MEMORY; the store's; of the thread's start.
   static StatusOr<std::unique_ptr<NvmeStaging>> Open(Engine& engine, Store& store, int64_t bytes);
   ~NvmeStaging();
   NvmeStaging(const NvmeStaging&) = delete;
   NvmeStaging& operator=(const NvmeStaging&) = delete;
 
-  // Units will be needed in this order. Of an earlier order nothing is read any more.
+  // Units will be needed in this order. Of an earlier order nothing is read any more. INTERNAL
+  // where the ring has no room for one of them.
   Status Begin(std::vector<StoredUnit> order);
-  // Whether the unit's bytes stand at At(unit, piece).
+  // Whether WaitReady would return at once.
   bool Ready(size_t unit);
-  // Until they do; the units before it have been given back or are ready.
+  // Until the unit's bytes stand at At(unit, piece); the units before it have been given back or
+  // are ready.
   Status WaitReady(size_t unit);
   // nullptr where there is no such piece.
   char* At(size_t unit, int piece) const;
@@ -71,6 +73,9 @@ class NvmeStaging {
   Engine& engine_;
   Store& store_;
   const int64_t bytes_;
+  // Made beforehand: told where there is no memory.
+  const Status no_memory_ =
+      MakeError(ErrorCode::kOutOfMemory, "no memory to write momentum back with");
   char* memory_ = nullptr;
   std::vector<StoredUnit> order_;
   std::vector<Staged> staged_;  // by unit

@@ -3,25 +3,27 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <cstdlib>
+#include <cmath>
 #include <cstring>
 #include <utility>
+
+#include "absl/strings/str_join.h"
+#include "offload/transfer_memory.h"
 
 namespace qft {
 namespace {
 
 // What is cleared, read or written at a time.
 constexpr int64_t kPieceBytes = int64_t{8} << 20;
+constexpr double kGigabyte = 1e9;
 
-char* AllocatePages(int64_t bytes) {
-  return static_cast<char*>(std::aligned_alloc(kStoreAlignment, static_cast<size_t>(bytes)));
+// To the second decimal. (absl::StrFormat ends the process where memory runs out.)
+double Hundredths(double value) {
+  return std::round(value * 100) / 100;
 }
 
 int64_t RoundDown(int64_t offset) {
   return offset / kStoreAlignment * kStoreAlignment;
-}
-int64_t RoundUp(int64_t offset) {
-  return RoundDown(offset + kStoreAlignment - 1);
 }
 
 }  // namespace
@@ -40,7 +42,7 @@ const char* TierName(Tier tier) {
 
 StatusOr<std::unique_ptr<StateHome>> StateHome::Open(Engine& engine, Tier tier, int64_t bytes,
                                                      StoreOptions store) {
-  bytes = RoundUp(std::max<int64_t>(bytes, 1));
+  bytes = WholePages(std::max<int64_t>(bytes, 1));
   std::unique_ptr<StateHome> home(new StateHome(engine, tier, bytes));
   if (tier == Tier::kHost) {
     home->base_ = static_cast<char*>(engine.AllocateHost(static_cast<size_t>(bytes)));
@@ -52,12 +54,13 @@ StatusOr<std::unique_ptr<StateHome>> StateHome::Open(Engine& engine, Tier tier, 
     return home;
   }
   store.bytes = bytes;
+  home->places_ = absl::StrJoin(store.folders, ", ");
   QFT_ASSIGN_OR_RETURN(home->store_, Store::Open(store));
   void* addresses = mmap(nullptr, static_cast<size_t>(bytes), PROT_NONE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (addresses == MAP_FAILED) {
     return MakeError(ErrorCode::kOutOfMemory,
-                     absl::StrCat("no addresses for ", bytes, " bytes of states"));
+                     absl::StrCat("no memory addresses for ", bytes, " bytes of states"));
   }
   home->base_ = static_cast<char*>(addresses);
   QFT_RETURN_IF_ERROR(home->Clear());
@@ -73,42 +76,53 @@ StateHome::~StateHome() {
   }
 }
 
-void StateHome::Release(char* pages, const Status& status) {
-  if (status.ok() || store_->Close().ok()) std::free(pages);
+std::string StateHome::Describe() const {
+  const StoreReport report = store_->Report();
+  const auto bytes = static_cast<double>(bytes_);
+  return absl::StrCat(Hundredths(bytes / kGigabyte), " GB in ", places_, " by ", report.description,
+                      "; its trial read ", Hundredths(report.preflight_read / kGigabyte),
+                      " GB/s and wrote ", Hundredths(report.preflight_write / kGigabyte),
+                      " GB/s, by which the momentum of a step takes ",
+                      Hundredths(bytes / report.preflight_read), " s to come and ",
+                      Hundredths(bytes / report.preflight_write), " s to go");
 }
 
 Status StateHome::Clear() {
-  char* zeros = AllocatePages(kPieceBytes);
-  if (zeros == nullptr) return MakeError(ErrorCode::kOutOfMemory, "no memory to clear states with");
-  std::memset(zeros, 0, static_cast<size_t>(kPieceBytes));
+  const int64_t piece = std::min(kPieceBytes, bytes_);
+  TransferMemory zeros(*store_, piece);
+  std::memset(zeros.data(), 0, static_cast<size_t>(piece));
+  zeros.Lend();
   std::vector<uint64_t> tickets;
-  for (int64_t at = 0; at < bytes_; at += kPieceBytes) {
-    tickets.push_back(store_->StartWrite(zeros, std::min(kPieceBytes, bytes_ - at), at));
+  for (int64_t at = 0; at < bytes_; at += piece) {
+    tickets.push_back(store_->StartWrite(zeros.data(), std::min(piece, bytes_ - at), at));
   }
-  Status cleared;
-  for (const uint64_t ticket : tickets) cleared.Update(store_->Wait(ticket));
-  Release(zeros, cleared);
-  return cleared;
+  for (const uint64_t ticket : tickets) QFT_RETURN_IF_ERROR(store_->Wait(ticket));
+  zeros.TakeBack();
+  return absl::OkStatus();
 }
 
 template <typename Body>
 Status StateHome::ByPages(int64_t offset, size_t bytes, const Body& body) {
-  char* pages = AllocatePages(kPieceBytes);
-  if (pages == nullptr) return MakeError(ErrorCode::kOutOfMemory, "no memory to move states with");
+  TransferMemory memory(*store_, std::min(kPieceBytes, bytes_));
+  auto* pages = reinterpret_cast<char*>(memory.data());
+  const auto wait = [&](uint64_t ticket) {
+    memory.Lend();
+    QFT_RETURN_IF_ERROR(store_->Wait(ticket));
+    memory.TakeBack();
+    return Status();
+  };
   const int64_t end = offset + static_cast<int64_t>(bytes);
-  Status moved;
-  for (int64_t at = offset; at < end && moved.ok();) {
+  for (int64_t at = offset; at < end;) {
     const int64_t first = RoundDown(at);
-    const int64_t last = std::min(RoundUp(end), first + kPieceBytes);
+    const int64_t last = std::min(WholePages(end), first + kPieceBytes);
     const int64_t next = std::min(end, last);
-    moved = store_->Wait(store_->StartRead(pages, last - first, first));
-    if (moved.ok() && body(pages + (at - first), at - offset, static_cast<size_t>(next - at))) {
-      moved = store_->Wait(store_->StartWrite(pages, last - first, first));
+    QFT_RETURN_IF_ERROR(wait(store_->StartRead(pages, last - first, first)));
+    if (body(pages + (at - first), at - offset, static_cast<size_t>(next - at))) {
+      QFT_RETURN_IF_ERROR(wait(store_->StartWrite(pages, last - first, first)));
     }
     at = next;
   }
-  Release(pages, moved);
-  return moved;
+  return absl::OkStatus();
 }
 
 Status StateHome::Read(void* host, const void* state, size_t bytes) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "base/status.h"
 #include "kernels/ops.h"
@@ -33,7 +34,12 @@ class StateHome {
   Store* store() const { return store_.get(); }
   int64_t OffsetOf(const void* state) const { return static_cast<const char*>(state) - base_; }
 
-  // Any range of it, while nothing of it is under way.
+  // For people: where a store's bytes are, its backend, what its trial measured, and how long that
+  // takes to move all states once in and once out.
+  std::string Describe() const;
+
+  // Any range of it, while nothing of it is under way. Errors are the store's, which are sticky;
+  // std::bad_alloc passes before anything has changed.
   Status Read(void* host, const void* state, size_t bytes);
   Status Write(void* state, const void* host, size_t bytes);
 
@@ -41,8 +47,6 @@ class StateHome {
   StateHome(Engine& engine, Tier tier, int64_t bytes)
       : engine_(engine), tier_(tier), bytes_(bytes) {}
   Status Clear();
-  // Of memory that transfers used; after an error they may go on.
-  void Release(char* pages, const Status& status);
   // Transfers of whole pages around [offset, offset + bytes) of the store, piece by piece.
   template <typename Body>
   Status ByPages(int64_t offset, size_t bytes, const Body& body);
@@ -51,6 +55,7 @@ class StateHome {
   Tier tier_;
   int64_t bytes_;
   char* base_ = nullptr;
+  std::string places_;  // of the store
   std::unique_ptr<Store> store_;
 };
 

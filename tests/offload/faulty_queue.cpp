@@ -6,6 +6,7 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <new>
 #include <utility>
 #include <vector>
 
@@ -17,13 +18,14 @@ struct Faults::State {
   Fault fault;
   int64_t seen = 0;
   int most_in_flight = 0;
+  int hanging = 0;
 
-  FaultKind Next(const Request& request) {
+  Fault Next(const Request& request) {
     const std::scoped_lock lock(mutex);
-    if (fault.kind == FaultKind::kNone || request.write != fault.write) return FaultKind::kNone;
+    if (fault.kind == FaultKind::kNone || request.write != fault.write) return {};
     ++seen;
     const bool hit = seen == fault.nth || (fault.for_ever && seen > fault.nth);
-    return hit ? fault.kind : FaultKind::kNone;
+    return hit ? fault : Fault{};
   }
 };
 
@@ -42,10 +44,16 @@ class FaultyQueue final : public RequestQueue {
 
   Status Submit(absl::Span<const Request> requests) override {
     std::vector<Request> passed;
+    const int in_flight = in_flight_;
     for (const Request& request : requests) {
       ++in_flight_;
-      const FaultKind kind = state_->Next(request);
-      if (Answers(request, kind)) continue;
+      const Fault fault = state_->Next(request);
+      if (fault.kind == FaultKind::kNoMemory) {
+        in_flight_ = in_flight;
+        throw std::bad_alloc();
+      }
+      const FaultKind kind = fault.kind;
+      if (Answers(request, fault)) continue;
       passed.push_back(request);
       if (kind != FaultKind::kNone) changed_[request.id] = {kind, request};
       if (kind == FaultKind::kFlipped && request.write) passed.back().data = FlippedCopy(request);
@@ -81,7 +89,8 @@ class FaultyQueue final : public RequestQueue {
   };
 
   // Whether the request is answered, or not, without being passed on.
-  bool Answers(const Request& request, FaultKind kind) {
+  bool Answers(const Request& request, const Fault& fault) {
+    const FaultKind kind = fault.kind;
     const auto answer = [&](int64_t result) {
       answers_.push_back({Clock::now(), {request.id, result}});
       return true;
@@ -89,9 +98,10 @@ class FaultyQueue final : public RequestQueue {
     if (kind == FaultKind::kInterrupted) return answer(-EINTR);
     if (kind == FaultKind::kAgain) return answer(-EAGAIN);
     if (kind == FaultKind::kNothing) return answer(0);
-    if (kind == FaultKind::kError) return answer(-state_->fault.error);
+    if (kind == FaultKind::kError) return answer(-fault.error);
     if (kind == FaultKind::kHangs) {
       std::unique_lock lock(state_->mutex);
+      ++state_->hanging;
       state_->never.wait(lock, [] { return false; });
     }
     return kind == FaultKind::kNoAnswer;
@@ -153,12 +163,17 @@ void Faults::Arm(const Fault& fault) {
   state_->seen = 0;
 }
 
+int Faults::Hanging() const {
+  const std::scoped_lock lock(state_->mutex);
+  return state_->hanging;
+}
+
 int Faults::MostInFlight() const {
   const std::scoped_lock lock(state_->mutex);
   return state_->most_in_flight;
 }
 
-std::function<std::unique_ptr<RequestQueue>(std::unique_ptr<RequestQueue>)> Faults::Wrap() {
+WrapQueue Faults::Wrap() {
   return [state = state_](std::unique_ptr<RequestQueue> inner) {
     return std::make_unique<FaultyQueue>(std::move(inner), state);
   };

@@ -3,7 +3,6 @@
 
 #include <chrono>
 #include <cstdint>
-#include <functional>
 #include <memory>
 
 #include "offload/request_queue.h"
@@ -21,6 +20,7 @@ enum class FaultKind {
   kNoAnswer,     // is lost
   kFlipped,      // moves all bytes, one bit of them wrong
   kHangs,        // the call that submits never returns
+  kNoMemory,     // the call that submits throws std::bad_alloc
 };
 
 struct Fault {
@@ -41,8 +41,10 @@ class Faults {
   void Arm(const Fault& fault);
   // The most requests that one queue had in flight at once.
   int MostInFlight() const;
+  // Queues whose thread hangs.
+  int Hanging() const;
 
-  std::function<std::unique_ptr<RequestQueue>(std::unique_ptr<RequestQueue>)> Wrap();
+  WrapQueue Wrap();
 
   struct State;
 

@@ -114,7 +114,8 @@ TEST_P(StorePlacesTest, ADiskThatCannotReserveAndFillsUpLater) {
     // So slow that the preflight ends before it has written all.
     Faults faults;
     faults.Arm({FaultKind::kSlow, true, 1, true});
-    auto store = Store::Open(options, faults.Wrap());
+    options.wrap_queue = faults.Wrap();
+    auto store = Store::Open(options);
     ASSERT_TRUE(store.ok()) << store.status();
     faults.Arm({});
     const std::string rest(static_cast<size_t>(options.bytes / 2), 'x');

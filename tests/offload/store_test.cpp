@@ -182,8 +182,9 @@ TEST_P(StoreTest, AFullQueueHoldsBackAndDoesNotGrow) {
   options.block_bytes = kStoreAlignment;
   options.depth = 4;
   Faults faults;
+  options.wrap_queue = faults.Wrap();
   const Pages memory(options.bytes);
-  auto store = Store::Open(options, faults.Wrap());
+  auto store = Store::Open(options);
   ASSERT_TRUE(store.ok()) << store.status();
   faults.Arm({FaultKind::kSlow, true, 1, false});
   std::vector<uint64_t> tickets;

@@ -313,6 +313,10 @@ EXPORTED ssize_t pwrite(int descriptor, const void* data, size_t size, off_t off
   return Done(written);
 }
 
+EXPORTED int fallocate(int descriptor, int mode, off_t offset, off_t size) {
+  REAL(fallocate);
+  return FileFails() ? -1 : Done(real(descriptor, mode, offset, size));
+}
 EXPORTED int fsync(int descriptor) {
   REAL(fsync);
   return FileFails() ? -1 : Done(real(descriptor));

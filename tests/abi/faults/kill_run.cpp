@@ -1,8 +1,9 @@
 // Trains a tiny model, saving as it goes, and prints the hash of all states at the end; started
 // again it goes on from its last checkpoint. kill_rounds.py kills it.
 //
-//   kill_run FOLDER STEPS SAVE_EVERY ENGINE [KILL_AFTER]
+//   kill_run FOLDER STEPS SAVE_EVERY ENGINE SCRATCH [KILL_AFTER]
 //
+// SCRATCH: the folder for momentum on NVMe, or - for momentum in the engine's memory.
 // KILL_AFTER: the number of the file operation after which the process kills itself, counted from
 // the first save.
 #include <cstdio>
@@ -38,7 +39,12 @@ struct Run {
   qft_session* session = nullptr;
   int64_t cursor = 0;  // of the data, kept in the checkpoint's blob
 
-  void Open(const char* engine) {
+  void Set(const char* key, const char* value) {
+    Must(key, [&](qft_error** error) {
+      return qft_config_set_text(config, key, std::strlen(key), value, std::strlen(value), error);
+    });
+  }
+  void Open(const char* engine, const char* scratch) {
     Must("model", [&](qft_error** error) {
       return qft_model_create_random(kModelJson, sizeof(kModelJson) - 1, 5, &model, error);
     });
@@ -46,9 +52,13 @@ struct Run {
     Must("micro_batch_tokens", [&](qft_error** error) {
       return qft_config_set_int(config, "micro_batch_tokens", 18, kTokens, error);
     });
-    Must("engine", [&](qft_error** error) {
-      return qft_config_set_text(config, "engine", 6, engine, std::strlen(engine), error);
-    });
+    Set("engine", engine);
+    if (std::strcmp(scratch, "-") != 0) {
+      Set("momentum", "nvme");
+      Set("nvme_folders", scratch);
+      Set("nvme_backend", "threads");
+      Set("staging", "0");
+    }
     Must("session", [&](qft_error** error) {
       return qft_session_open(model, config, nullptr, &session, error);
     });
@@ -120,16 +130,16 @@ struct Run {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 5) return 64;
+  if (argc < 6) return 64;
   Run run;
   run.folder = argv[1];
   const int64_t steps = std::atoll(argv[2]);
   const int64_t every = std::atoll(argv[3]);
-  run.Open(argv[4]);
+  run.Open(argv[4], argv[5]);
   int64_t step = run.Resume();
   std::printf("resumed %lld\n", static_cast<long long>(step));
   std::fflush(stdout);
-  qft::injection::Start({.kill_after = argc > 5 ? std::atoll(argv[5]) : 0});
+  qft::injection::Start({.kill_after = argc > 6 ? std::atoll(argv[6]) : 0});
   if (step > 0) run.Save(step);  // over the checkpoint it comes from
   while (step < steps) {
     run.Step();

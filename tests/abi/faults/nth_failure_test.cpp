@@ -78,7 +78,7 @@ class NthFailure : public World {
   void ForEach(const Phase& phase, Fails fails, int64_t count) {
     int64_t failures = 0;
     const bool all = std::getenv("QFT_EVERY_FAILURE") != nullptr;
-    const int64_t stride = all ? 1 : std::max<int64_t>(1, count / kMostTried);
+    const int64_t stride = all ? 1 : std::max<int64_t>(1, count / most_tried_);
     for (const bool for_ever : {false, true}) {
       for (int64_t n = 1; n <= count; n += stride) {
         SCOPED_TRACE(testing::Message() << n << " of " << count << " " << NameOf(fails)
@@ -132,12 +132,6 @@ class NthFailure : public World {
     }
   }
 
-  void Set(const std::string& key, const std::string& value) {
-    Must([&](qft_error** error) {
-      return qft_config_set_text(config_, key.data(), key.size(), value.data(), value.size(),
-                                 error);
-    });
-  }
   // Saves step 1 of `session`, which is at step 2 then, and keeps a copy of the folder.
   void SaveStepOne(qft_session* session) {
     StepTo(session, 1);
@@ -153,6 +147,8 @@ class NthFailure : public World {
     return qft_session_save_begin(session, folder_.data(), folder_.size(), "cursor", 6, 1, event,
                                   error);
   }
+
+  int64_t most_tried_ = kMostTried;
 
   void EveryFailureOfAStep() {
     HashAt(2);
@@ -304,10 +300,146 @@ TEST_F(NthFailure, Step) {
   EveryFailureOfAStep();
 }
 
-TEST_F(NthFailure, StepWithStatesInHostMemory) {
-  Set("momentum", "host");
-  Set("boundaries", "host");
-  EveryFailureOfAStep();
+// Each call ends with the states' hash: what it writes behind it is at home then, or has failed.
+class NthFailureElsewhere : public NthFailure, public testing::WithParamInterface<std::string> {
+ protected:
+  NthFailureElsewhere() {
+    UseGradients("stack");
+    most_tried_ = 25;
+  }
+
+  // What is expected comes from sessions with momentum in the engine's memory.
+  void UseGradients(const std::string& gradients) {
+    Set("gradients", gradients);
+    Set("momentum", "device");
+    hashes_.clear();
+    HashAt(3);
+    if (GetParam() == "nvme") return PutMomentumOnNvme("threads");
+    Set("momentum", "host");
+    Set("boundaries", "host");
+    Set("staging", "0");
+  }
+
+  qft_status Hash(qft_error** error) {
+    char hash[33];
+    return qft_session_state_hash(session_, hash, sizeof(hash), error);
+  }
+  // The states are those of `before` or `after`, the latter if the call succeeded, or the session
+  // is poisoned; what is not goes on to step 3.
+  void CheckStates(const Outcome& outcome, int64_t before, int64_t after) {
+    // Where the call ended before its own hash this one may notice what was written behind a step.
+    const Outcome late = Call([&](qft_error** error) { return Hash(error); });
+    EXPECT_TRUE(late.status == QFT_OK || outcome.status != QFT_OK) << late.message;
+    const std::string hash = HashOf(session_);
+    EXPECT_EQ(late.status != QFT_OK, hash.empty());
+    if (hash.empty()) {
+      EXPECT_NE(outcome.status, QFT_OK);
+      return;
+    }
+    const int64_t step = StepOf(session_);
+    EXPECT_TRUE(step == after || (step == before && outcome.status != QFT_OK)) << step;
+    EXPECT_EQ(hash, HashAt(step));
+    StepTo(session_, 3);
+    EXPECT_EQ(HashOf(session_), HashAt(3));
+  }
+  std::function<void()> OpenAt(int64_t step) {
+    return [this, step] {
+      session_ = Open();
+      StepTo(session_, step);
+      EXPECT_EQ(HashOf(session_), HashAt(step));
+    };
+  }
+  std::function<void()> Destroy() {
+    return [this] {
+      qft_session_destroy(session_);
+      session_ = nullptr;
+    };
+  }
+
+  qft_session* session_ = nullptr;
+};
+
+INSTANTIATE_TEST_SUITE_P(Momentum, NthFailureElsewhere, testing::Values("nvme", "host"),
+                         [](const auto& info) { return info.param; });
+
+TEST_P(NthFailureElsewhere, SessionOpen) {
+  EveryFailure({[] {},
+                [&](qft_error** error) {
+                  return qft_session_open(model_, config_, nullptr, &session_, error);
+                },
+                [&](const Outcome& outcome) {
+                  EXPECT_EQ(outcome.status == QFT_OK, session_ != nullptr);
+                  if (session_ == nullptr) session_ = Open();
+                  EXPECT_EQ(HashOf(session_), HashAt(0));
+                },
+                Destroy()});
+}
+
+TEST_P(NthFailureElsewhere, Step) {
+  for (const char* gradients : {"stack", "fused"}) {
+    UseGradients(gradients);
+    EveryFailure({OpenAt(1),
+                  [&](qft_error** error) {
+                    const qft_status status = Step(session_, 1, error);
+                    return status == QFT_OK ? Hash(error) : status;
+                  },
+                  [&](const Outcome& outcome) { CheckStates(outcome, 1, 2); }, Destroy()});
+  }
+}
+
+TEST_P(NthFailureElsewhere, Save) {
+  OpenAt(0)();
+  SaveStepOne(session_);
+  Destroy()();
+  EveryFailure({[&] {
+                  PutBackStepOne();
+                  OpenAt(2)();
+                },
+                [&](qft_error** error) { return Save(session_, 1, error); },
+                [&](const Outcome& outcome) {
+                  const int64_t newest = Newest();
+                  EXPECT_TRUE(newest == 2 || (newest == 1 && outcome.status != QFT_OK)) << newest;
+                  CheckStates(outcome, 2, 2);
+                },
+                Destroy()});
+}
+
+TEST_P(NthFailureElsewhere, Restore) {
+  OpenAt(2)();
+  Must([&](qft_error** error) { return Save(session_, 0, error); });
+  Destroy()();
+  qft_checkpoint* checkpoint = nullptr;
+  Must([&](qft_error** error) { return OpenCheckpoint(&checkpoint, error); });
+  EveryFailure({OpenAt(0),
+                [&](qft_error** error) { return qft_session_restore(session_, checkpoint, error); },
+                [&](const Outcome& outcome) { CheckStates(outcome, 0, 2); }, Destroy()});
+  qft_checkpoint_destroy(checkpoint);
+}
+
+TEST_P(NthFailureElsewhere, TensorWrite) {
+  std::vector<float> values(64 * 16);  // of the embedding
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 37) - 18;
+  qft_tensor_view view{};
+  view.struct_size = sizeof(view);
+  view.data = values.data();
+  view.dimensions = 2;
+  view.shape[0] = 64;
+  view.shape[1] = 16;
+  const auto write = [&](qft_error** error) {
+    return qft_tensor_write(session_, 0, QFT_TENSOR_MOMENTUM, &view, nullptr, error);
+  };
+  OpenAt(2)();
+  Must(write);
+  const std::string written = HashOf(session_);
+  Destroy()();
+  EXPECT_NE(written, HashAt(2));
+  EveryFailure({OpenAt(2), write,
+                [&](const Outcome& outcome) {
+                  const std::string hash = HashOf(session_);
+                  const bool before = hash == HashAt(2) || hash.empty();
+                  EXPECT_TRUE(hash == written || (before && outcome.status != QFT_OK));
+                },
+                Destroy()});
 }
 
 TEST_F(NthFailure, FirstStep) {

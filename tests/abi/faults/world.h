@@ -78,6 +78,21 @@ class World : public testing::Test {
       return qft_config_set_int(config_, "micro_batch_tokens", 18, kTokens, error);
     });
   }
+  void Set(const std::string& key, const std::string& value) {
+    Must([&](qft_error** error) {
+      return qft_config_set_text(config_, key.data(), key.size(), value.data(), value.size(),
+                                 error);
+    });
+  }
+  // With room for one update, so that all others are on their way or on the disk.
+  void PutMomentumOnNvme(const std::string& backend) {
+    const std::string folder = root_ + "/nvme";
+    std::filesystem::create_directories(folder);
+    Set("momentum", "nvme");
+    Set("nvme_folders", folder);
+    Set("nvme_backend", backend);
+    Set("staging", "0");
+  }
   qft_session* Open() {
     qft_session* session = nullptr;
     Must([&](qft_error** error) {

@@ -115,6 +115,27 @@ TEST(PlanTest, ASnapshotCountsWhereEngineMemoryIsHostMemory) {
             ErrorCode::kOutOfMemory);
 }
 
+// Four terabytes of it are refused before anything is taken; on NVMe only what is staged counts.
+TEST(PlanTest, MomentumTakesHostMemory) {
+  const std::unique_ptr<Engine> engine(CreateCpuEngine(1));
+  const auto model = Model::Random(R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama",
+          "vocab_size": 32000, "hidden_size": 16384, "intermediate_size": 65536,
+          "num_hidden_layers": 1000, "num_attention_heads": 128, "num_key_value_heads": 128,
+          "max_position_embeddings": 4096, "rms_norm_eps": 1e-5})",
+                                   1)
+                         .value();
+  SessionConfig config = TinyConfig();
+  config.memory_limit = int64_t{1} << 60;
+  config.momentum = MomentumPlace::kHost;
+  const Status refused = MakePlan(model, config, *engine).status();
+  EXPECT_EQ(GetErrorInfo(refused).code, ErrorCode::kOutOfMemory) << refused;
+  EXPECT_NE(refused.message().find("of host memory, available are "), std::string::npos) << refused;
+  config.momentum = MomentumPlace::kNvme;
+  config.nvme_folders = "/tmp";
+  config.staging = 0;
+  EXPECT_TRUE(MakePlan(model, config, *engine).ok());
+}
+
 TEST(PlanTest, HeadDimensionsThatAttentionLacksAreRefused) {
   const std::unique_ptr<Engine> engine(CreateCpuEngine(1));
   const auto plan = [&](int head_dim) {

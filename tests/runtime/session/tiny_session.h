@@ -43,7 +43,7 @@ inline std::unique_ptr<Session> OpenTiny(const std::shared_ptr<const Model>& mod
   return Session::Open(model, config, nullptr).value();
 }
 
-inline void StepTiny(Session& session, int seed) {
+inline Status TryStepTiny(Session& session, int seed) {
   std::vector<int32_t> tokens;
   tokens.reserve(24);
   for (int i = 0; i < 24; ++i) tokens.push_back((i * 7 + seed * 13) % 64);
@@ -52,9 +52,13 @@ inline void StepTiny(Session& session, int seed) {
   batch.token_ids = tokens.data();
   StepOptions options;
   options.learning_rate = 1e-2;
-  ASSERT_TRUE(session.BeginStep(options).ok());
-  ASSERT_TRUE(session.Accumulate({batch}).ok());
-  ASSERT_TRUE(session.EndStep().ok());
+  QFT_RETURN_IF_ERROR(session.BeginStep(options));
+  QFT_RETURN_IF_ERROR(session.Accumulate({batch}));
+  return session.EndStep().status();
+}
+
+inline void StepTiny(Session& session, int seed) {
+  ASSERT_EQ(TryStepTiny(session, seed), absl::OkStatus());
 }
 
 inline std::string HashOf(Session& session) {
@@ -70,8 +74,8 @@ inline Status SaveTo(Session& session, FileSystem& fs, const std::string& folder
 
 class FolderTest : public testing::Test {
  protected:
-  FolderTest() {
-    std::string pattern = testing::TempDir() + "qft_checkpoint_XXXXXX";
+  explicit FolderTest(const std::string& parent = testing::TempDir()) {
+    std::string pattern = JoinPath(parent, "qft_checkpoint_XXXXXX");
     EXPECT_NE(mkdtemp(pattern.data()), nullptr);
     folder_ = pattern;
   }

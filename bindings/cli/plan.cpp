@@ -11,7 +11,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr char kExample[] =
+constexpr char kPlanExample[] =
     "Example:\n"
     "  qft plan --model llama-2-7b --batch 3 --seq 2048 --device 4090-24gb\n\n"
     "Of a folder nothing but config.json is read, and a GPU is not needed: without --device it is "
@@ -60,7 +60,7 @@ class PlanCommand : public Command {
     table_.Add("Machine", "device", device_,
                "What to plan for, which need not be there: " + DeviceNames());
     app_->add_flag("--json", json_, "Print a JSON object")->group("Output");
-    app_->footer(kExample);
+    app_->footer(kPlanExample);
   }
 
   int Run() override {

@@ -15,7 +15,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr char kExample[] =
+constexpr char kBenchExample[] =
     "Example:\n"
     "  qft bench --model llama-2-7b --batch 4 --seq 2048 --steps 5 --gradients fused --set "
     "engine=cuda\n\n"
@@ -59,7 +59,7 @@ class Bench : public Command {
                "Then time steps while checkpoints are written to this folder, the last of which "
                "stays there; with --set snapshot=host beside training");
     app_->add_flag("--json", json_, "Print a JSON object")->group("Output");
-    app_->footer(kExample);
+    app_->footer(kBenchExample);
   }
 
   int Run() override {

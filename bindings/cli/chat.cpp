@@ -15,13 +15,12 @@
 namespace qft::cli {
 namespace {
 
-constexpr char kExample[] =
+constexpr char kChatExample[] =
     "Example:\n"
     "  qft chat --model SmolLM2-135M-Instruct --temperature 0.7\n"
     "  printf 'Hello\\nTell me more\\n' | qft chat --checkpoint runs/first\n\n"
     "Each line is a turn. /reset begins a new conversation, /exit or the end of the input ends it.";
 
-constexpr int64_t kSessionTokens = 256;
 constexpr int64_t kAnswerTokens = 512;
 
 struct Turn {
@@ -45,7 +44,7 @@ class Chat : public Command {
     table_.Add("Conversation", "system", system_, "The system prompt (default: the template's)");
     generation_.max_tokens = kAnswerTokens;
     AddGenerationOptions(&generation_, &table_);
-    app_->footer(kExample);
+    app_->footer(kChatExample);
   }
 
   int Run() override {

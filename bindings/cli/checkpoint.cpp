@@ -13,7 +13,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr char kExample[] =
+constexpr char kCheckpointExample[] =
     "Example:\n"
     "  qft checkpoint list runs/first\n"
     "  qft checkpoint verify runs/first\n"
@@ -25,7 +25,7 @@ class CheckpointCommand : public Command {
   explicit CheckpointCommand(CLI::App& program)
       : Command(program, "checkpoint", "List, verify or remove the checkpoints of a run") {
     app_->require_subcommand(1);
-    app_->footer(kExample);
+    app_->footer(kCheckpointExample);
     list_ = AddPart("list", "Every checkpoint: step, date, bytes and what is wrong at a glance");
     verify_ = AddPart("verify", "Read all of them: which bytes of which tensor are damaged");
     prune_ = AddPart("prune", "Remove old checkpoints and what torn saves left behind");
@@ -51,7 +51,7 @@ class CheckpointCommand : public Command {
     CLI::App* part = app_->add_subcommand(name, description);
     part->add_option("path", path_, "A run, its folder of checkpoints or one of them")->required();
     part->add_flag("--json", json_, "Print a JSON object");
-    part->footer(kExample);
+    part->footer(kCheckpointExample);
     return part;
   }
 

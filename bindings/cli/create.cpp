@@ -8,13 +8,12 @@
 namespace qft::cli {
 namespace {
 
-constexpr char kExample[] =
+constexpr char kCreateExample[] =
     "Example:\n"
     "  qft create --config config.json --tokenizer tokenizer.json --output start\n"
     "  qft finetune --model start --data text.jsonl --learning-rate 1e-3";
 
-constexpr int64_t kSessionTokens = 16;
-constexpr size_t kMaxConfigBytes = 1 << 20;
+constexpr int64_t kMicroBatchTokens = 16;
 
 // A model with random weights, to train from nothing.
 class Create : public Command {
@@ -27,7 +26,7 @@ class Create : public Command {
     table_.Add("Model", "tokenizer", tokenizer_, "tokenizer.json or .model, or what holds one");
     table_.Add("Model", "seed", seed_, "Seed of the weights")->check(CLI::NonNegativeNumber);
     table_.Add("Output", "output", output_, "Folder to write, new or empty")->required();
-    app_->footer(kExample);
+    app_->footer(kCreateExample);
   }
 
   int Run() override {
@@ -37,7 +36,7 @@ class Create : public Command {
                                     static_cast<uint64_t>(seed_));
     Settings settings;
     settings.infer = true;
-    settings.micro_batch_tokens = kSessionTokens;
+    settings.micro_batch_tokens = kMicroBatchTokens;
     settings.set = {"states=fp32", "arithmetic=float"};
     const Session session = OpenSession(model, settings);
     const Tokenizer tokenizer = tokenizer_.empty() ? Tokenizer() : LoadTokenizer(tokenizer_);

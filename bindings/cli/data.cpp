@@ -16,7 +16,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr char kExample[] =
+constexpr char kDataExample[] =
     "Example:\n"
     "  qft data --model SmolLM2-135M-Instruct --data conversations.jsonl --examples 2\n"
     "  qft data --model SmolLM2-135M --data a.jsonl=0.7 --data b.jsonl=0.3 --json\n\n"
@@ -86,7 +86,7 @@ class Data : public Command {
     table_.Add("Output", "from", from_, "The first document shown, from 0")
         ->check(CLI::NonNegativeNumber);
     app_->add_flag("--json", json_, "Print a JSON object")->group("Output");
-    app_->footer(kExample);
+    app_->footer(kDataExample);
   }
 
   int Run() override {

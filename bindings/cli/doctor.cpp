@@ -16,7 +16,7 @@
 namespace qft::cli {
 namespace {
 
-constexpr char kExample[] =
+constexpr char kDoctorExample[] =
     "Example:\n"
     "  qft doctor\n\n"
     "ok: can be used. missing: cannot, and what to do. Exit code 1: even the CPU engine does not "
@@ -96,7 +96,7 @@ class Doctor : public Command {
  public:
   explicit Doctor(CLI::App& program)
       : Command(program, "doctor", "Check what this machine has of what libqft uses") {
-    app_->footer(kExample);
+    app_->footer(kDoctorExample);
   }
 
   int Run() override {

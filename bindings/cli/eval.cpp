@@ -13,7 +13,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr char kExample[] =
+constexpr char kEvalExample[] =
     "Example:\n"
     "  qft eval --checkpoint runs/first\n"
     "  qft eval --model SmolLM2-135M --data questions.jsonl --all\n\n"
@@ -48,7 +48,7 @@ class Eval : public Command {
     app_->add_flag("--all", all_, "Every document instead of the held-out part")->group("Input");
     table_.Add("Output", "dump-batches", dump_path_, "Write the batches to a file of JSON lines");
     app_->add_flag("--json", json_, "Print a JSON object")->group("Output");
-    app_->footer(kExample);
+    app_->footer(kEvalExample);
   }
 
   int Run() override {

@@ -6,12 +6,10 @@
 namespace qft::cli {
 namespace {
 
-constexpr char kExample[] =
+constexpr char kExportExample[] =
     "Example:\n"
     "  qft export --checkpoint runs/first --output tuned\n"
     "  qft export --model SmolLM2-135M.gguf --output folder-for-transformers";
-
-constexpr int64_t kSessionTokens = 256;
 
 class Export : public Command {
  public:
@@ -20,7 +18,7 @@ class Export : public Command {
         table_(app_) {
     source_.AddOptions(table_);
     table_.Add("Output", "output", output_, "Folder to write, new or empty")->required();
-    app_->footer(kExample);
+    app_->footer(kExportExample);
   }
 
   int Run() override {

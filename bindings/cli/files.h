@@ -9,6 +9,8 @@ namespace qft::cli {
 
 // The whole of a text file; "-" is standard input. `limit`: most bytes taken.
 std::string ReadText(const std::string& path, size_t limit);
+// The limit for a model's config.json.
+constexpr size_t kMaxConfigBytes = 1 << 20;
 // A JSON file of at most a megabyte.
 nlohmann::json ReadJson(const std::filesystem::path& path);
 // JSON text; bytes that are not UTF-8 become U+FFFD. indent < 0: one line.

@@ -20,7 +20,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr char kExample[] =
+constexpr char kFinetuneExample[] =
     "Example:\n"
     "  qft finetune --model SmolLM2-135M --data questions.jsonl --output runs/first \\\n"
     "      --epochs 1 --learning-rate 2e-5 --export runs/first/export\n"
@@ -48,7 +48,7 @@ class Finetune : public Command {
     app_->add_option("--config", config_path_,
                      "JSON file of options by their long names; the command line wins")
         ->group("Input and output");
-    app_->footer(kExample + DescribeKeys());
+    app_->footer(kFinetuneExample + DescribeKeys());
   }
 
   int Run() override {

@@ -9,13 +9,12 @@
 namespace qft::cli {
 namespace {
 
-constexpr char kExample[] =
+constexpr char kGenerateExample[] =
     "Example:\n"
     "  qft generate --checkpoint runs/first --prompt 'Question: What does the noun \"keel\" "
     "mean?'\n"
     "  echo 'Once upon a time' | qft generate --model SmolLM2-135M --prompt -";
 
-constexpr int64_t kSessionTokens = 256;
 constexpr size_t kLongestPrompt = 16 << 20;
 
 // Writes a piece as it comes; stops when the person or the reader of the output has gone.
@@ -35,7 +34,7 @@ class Generate : public Command {
     table_.Add("Prompt", "prompt-file", prompt_file_, "A file that holds it; - is standard input")
         ->excludes(prompt);
     AddGenerationOptions(&generation_, &table_);
-    app_->footer(kExample);
+    app_->footer(kGenerateExample);
   }
 
   int Run() override {

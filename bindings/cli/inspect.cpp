@@ -13,7 +13,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr char kExample[] =
+constexpr char kInspectExample[] =
     "Example:\n"
     "  qft inspect SmolLM2-135M.gguf\n"
     "  qft inspect runs/first";
@@ -99,7 +99,7 @@ class Inspect : public Command {
       : Command(program, "inspect", "Show what a model or a checkpoint holds") {
     app_->add_option("path", path_, "A model (folder or GGUF), a run or a checkpoint")->required();
     app_->add_flag("--json", json_, "Print a JSON object");
-    app_->footer(kExample);
+    app_->footer(kInspectExample);
   }
 
   int Run() override {

@@ -8,8 +8,6 @@
 namespace qft::cli {
 namespace {
 
-constexpr size_t kMaxConfigBytes = 1 << 20;
-
 struct NamedShape {
   const char* name;
   const char* config;  // Hugging Face config.json

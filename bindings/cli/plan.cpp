@@ -11,7 +11,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr char kExample[] =
+constexpr char kPlanExample[] =
     "Example:\n"
     "  qft plan --model llama-2-7b --batch 3 --seq 2048 --device 4090-24gb\n\n"
     "Of a folder nothing but config.json is read, and a GPU is not needed: without --device it is "
@@ -70,7 +70,7 @@ class PlanCommand : public Command {
     size("nvme-bandwidth", nvme_bandwidth_,
          "Bytes a second of a disk that is not here, reading and writing at once, together");
     app_->add_flag("--json", json_, "Print a JSON object")->group("Output");
-    app_->footer(kExample);
+    app_->footer(kPlanExample);
   }
 
   int Run() override {

@@ -22,6 +22,9 @@ Session OpenSession(const Model& model, const Settings& settings);
 // The newest whole checkpoint at `path`; ones passed over are told on stderr.
 Checkpoint OpenCheckpoint(const std::filesystem::path& path);
 
+// The micro-batch of sessions that generate or export.
+constexpr int64_t kSessionTokens = 256;
+
 class Source {
  public:
   // --model, --checkpoint, --threads, --set.

@@ -52,7 +52,7 @@ qft_status qft_plan_create(const qft_model* model, const qft_config* config,
     QFT_ASSIGN_OR_RETURN(const auto model_object, Shared<qft::ModelObject>::Lock(model));
     QFT_ASSIGN_OR_RETURN(const auto settings, Shared<qft::SessionConfig>::Lock(config));
     QFT_ASSIGN_OR_RETURN(const auto json, qft::ReportPlan(model_object->model, *settings, device,
-                                                               nvme_bytes_per_second));
+                                                          nvme_bytes_per_second));
     auto object = std::make_shared<PlanObject>();
     object->json = json.dump();
     *plan = qft::AddHandle(std::move(object));

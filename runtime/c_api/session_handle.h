@@ -25,7 +25,7 @@ struct SessionObject {
   std::shared_ptr<void> user;  // the caller's log context, given back when the last use ends
   std::unique_ptr<Session> session;
   std::shared_ptr<BackgroundSave> save;  // the last one; may be under way
-  std::atomic<int64_t> step{0};  // what metrics report while a step runs
+  std::atomic<int64_t> step{0};          // what metrics report while a step runs
 
   Session& get() { return *session; }
 };

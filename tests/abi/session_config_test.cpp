@@ -29,16 +29,35 @@ TEST(SessionConfig, DescriptionDefaultsAndJsonAgree) {
     EXPECT_FALSE(entry.at("meaning").get<std::string>().empty()) << key;
     EXPECT_EQ(entry.size(), 5u) << key;
   }
-  EXPECT_EQ(keys, (std::set<std::string>{"engine",        "threads",      "arithmetic",
-                                         "states",        "gradients",    "accumulation",
-                                         "recompute",     "mode",         "rounding",
-                                         "beta1",         "beta2",        "weight_decay",
-                                         "clip_norm",     "seed",         "micro_batch_tokens",
-                                         "micro_batches", "memory_limit", "critical_features",
-                                         "residual_bits", "preset",       "device",
-                                         "snapshot",      "momentum",     "boundaries",
-                                         "nvme_folders",  "nvme_backend", "staging",
-                                         "nvme_staging",  "host_memory_limit"}));
+  EXPECT_EQ(keys, (std::set<std::string>{"engine",
+                                         "threads",
+                                         "arithmetic",
+                                         "states",
+                                         "gradients",
+                                         "accumulation",
+                                         "recompute",
+                                         "mode",
+                                         "rounding",
+                                         "beta1",
+                                         "beta2",
+                                         "weight_decay",
+                                         "clip_norm",
+                                         "seed",
+                                         "micro_batch_tokens",
+                                         "micro_batches",
+                                         "memory_limit",
+                                         "critical_features",
+                                         "residual_bits",
+                                         "preset",
+                                         "device",
+                                         "snapshot",
+                                         "momentum",
+                                         "boundaries",
+                                         "nvme_folders",
+                                         "nvme_backend",
+                                         "staging",
+                                         "nvme_staging",
+                                         "host_memory_limit"}));
   EXPECT_EQ(defaults.size(), keys.size() + 1);
   EXPECT_EQ(defaults.at("groups"), Json::array());
 }

@@ -63,7 +63,7 @@ bool IsSet(const json& object, const char* key) {
 }
 
 // kUnsupported if a field is set that would change the document.
-Status Refuse(const json& object, std::initializer_list<const char*> keys, const char* why) {
+Status RefuseFields(const json& object, std::initializer_list<const char*> keys, const char* why) {
   for (const char* key : keys) {
     if (IsSet(object, key)) return Unsupported("\"", key, "\" is not supported: ", why);
   }
@@ -114,7 +114,8 @@ StatusOr<Record> ReadPromptCompletion(const json& object) {
 StatusOr<Record> ReadAlpaca(const json& object) {
   Record record;
   record.has_prompt = true;
-  QFT_RETURN_IF_ERROR(Refuse(object, {"system", "history"}, "Alpaca's prompt has no place for it"));
+  QFT_RETURN_IF_ERROR(
+      RefuseFields(object, {"system", "history"}, "Alpaca's prompt has no place for it"));
   QFT_ASSIGN_OR_RETURN(const std::string instruction, StringOf(object, "instruction"));
   QFT_ASSIGN_OR_RETURN(record.text, StringOf(object, "output"));
   std::string input;
@@ -161,7 +162,7 @@ StatusOr<bool> IsLearnt(const json& object, const std::string& role) {
 }
 
 StatusOr<ChatMessage> ReadMessage(const json& object) {
-  QFT_RETURN_IF_ERROR(Refuse(object, {"tool_calls", "function_call"}, kNoTools));
+  QFT_RETURN_IF_ERROR(RefuseFields(object, {"tool_calls", "function_call"}, kNoTools));
   ChatMessage message;
   QFT_ASSIGN_OR_RETURN(message.role, StringOf(object, "role"));
   QFT_ASSIGN_OR_RETURN(message.content, StringOf(object, "content"));
@@ -208,9 +209,9 @@ Status ReadSystem(const json& object, std::vector<ChatMessage>* messages) {
 
 StatusOr<Record> ReadConversation(const json& object, const char* key,
                                   StatusOr<ChatMessage> (*read)(const json&)) {
-  QFT_RETURN_IF_ERROR(Refuse(object, {"tools", "functions"}, kNoTools));
+  QFT_RETURN_IF_ERROR(RefuseFields(object, {"tools", "functions"}, kNoTools));
   QFT_RETURN_IF_ERROR(
-      Refuse(object, {"chat_template_kwargs"}, "the template is rendered without it"));
+      RefuseFields(object, {"chat_template_kwargs"}, "the template is rendered without it"));
   const auto list = object.find(key);
   if (list == object.end()) return BadData("there is no \"", key, "\"; ", FoundFields(object));
   if (!list->is_array()) return BadData("\"", key, "\" is not a list");

@@ -1,10 +1,9 @@
 #include "offload/bandwidth.h"
 
-#include <algorithm>
 #include <array>
-#include <random>
 #include <thread>
 
+#include "base/worker_thread.h"
 #include "offload/transfer_memory.h"
 
 namespace qft {
@@ -60,7 +59,7 @@ StatusOr<Bandwidths> Measure(Store& store, std::byte* memory, int64_t bytes, Tra
   const bool both = traffic == Traffic::kBoth;
   const int64_t half = bytes / kTransferBytes / 2 * kTransferBytes;
   Status written;
-  std::thread writer([&] {
+  std::thread writer = StartWorker([&] {
     if (traffic == Traffic::kRead) return;
     written = Stream(store, true, memory, {both ? half : 0, both ? half : bytes}, end);
   });
@@ -86,10 +85,7 @@ StatusOr<Bandwidths> MeasureBandwidths(Store& store, int64_t bytes, Traffic traf
                            " bytes, not ", bytes);
   }
   TransferMemory memory(store, 2 * kMemoryBytes);
-  // Not what a disk compresses.
-  std::minstd_rand random(1);
-  std::generate_n(memory.data(), 2 * kMemoryBytes,
-                  [&] { return static_cast<std::byte>(random()); });
+  FillRandomly(memory.data(), 2 * kMemoryBytes);
   memory.Lend();
   return Measure(store, memory.data(), bytes, traffic, seconds);
 }

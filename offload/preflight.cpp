@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 #include <deque>
-#include <random>
 
 #include "offload/transfer_memory.h"
 
@@ -13,14 +12,6 @@ namespace {
 constexpr int64_t kBytesPerFile = 4 << 20;  // of a transfer
 constexpr size_t kTransfers = 2;            // under way at once
 constexpr double kSeconds = 0.1;            // of writing, and of reading
-
-void FillRandomly(std::byte* memory, int64_t bytes) {
-  std::mt19937_64 random(1);
-  for (int64_t at = 0; at < bytes; at += static_cast<int64_t>(sizeof(uint64_t))) {
-    const uint64_t word = random();
-    std::memcpy(memory + at, &word, sizeof(word));
-  }
-}
 
 class Preflight {
  public:

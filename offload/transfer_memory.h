@@ -3,8 +3,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <new>
+#include <random>
 
 #include "offload/store.h"
 
@@ -40,5 +42,14 @@ class TransferMemory {
   std::unique_ptr<std::byte[], FreeAligned> data_;
   bool lent_ = false;
 };
+
+// Content for trials, which no disk compresses. A multiple of 8 bytes.
+inline void FillRandomly(std::byte* memory, int64_t bytes) {
+  std::mt19937_64 random(1);
+  for (int64_t at = 0; at < bytes; at += static_cast<int64_t>(sizeof(uint64_t))) {
+    const uint64_t word = random();
+    std::memcpy(memory + at, &word, sizeof(word));
+  }
+}
 
 }  // namespace qft

@@ -1,7 +1,6 @@
 #include "runtime/session.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "runtime/cuda_module.h"
 #include "runtime/step.h"

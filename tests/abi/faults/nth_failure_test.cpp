@@ -417,14 +417,9 @@ TEST_P(NthFailureElsewhere, Restore) {
 }
 
 TEST_P(NthFailureElsewhere, TensorWrite) {
-  std::vector<float> values(64 * 16);  // of the embedding
+  std::vector<float> values;
+  const qft_tensor_view view = ViewOfEmbedding(values);
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 37) - 18;
-  qft_tensor_view view{};
-  view.struct_size = sizeof(view);
-  view.data = values.data();
-  view.dimensions = 2;
-  view.shape[0] = 64;
-  view.shape[1] = 16;
   const auto write = [&](qft_error** error) {
     return qft_tensor_write(session_, 0, QFT_TENSOR_MOMENTUM, &view, nullptr, error);
   };

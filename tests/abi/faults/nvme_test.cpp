@@ -81,13 +81,8 @@ class Nvme : public World {
   }
 
   qft_status ReadMomentum(qft_error** error) {
-    std::vector<float> values(64 * 16);  // of the embedding
-    qft_tensor_view view{};
-    view.struct_size = sizeof(view);
-    view.data = values.data();
-    view.dimensions = 2;
-    view.shape[0] = 64;
-    view.shape[1] = 16;
+    std::vector<float> values;
+    const qft_tensor_view view = ViewOfEmbedding(values);
     return qft_tensor_read(session_, 0, QFT_TENSOR_MOMENTUM, &view, nullptr, error);
   }
   qft_status Hash(qft_error** error) {

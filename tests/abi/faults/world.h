@@ -20,6 +20,18 @@ inline constexpr char kModelJson[] =
     R"("rope_theta":10000.0,"hidden_act":"silu","tie_word_embeddings":true})";
 inline constexpr int64_t kTokens = 24;
 
+// Of the embedding, tensor 0.
+inline qft_tensor_view ViewOfEmbedding(std::vector<float>& values) {
+  values.resize(64 * 16);
+  qft_tensor_view view{};
+  view.struct_size = sizeof(view);
+  view.data = values.data();
+  view.dimensions = 2;
+  view.shape[0] = 64;
+  view.shape[1] = 16;
+  return view;
+}
+
 struct Outcome {
   qft_status status = QFT_OK;
   std::string message;

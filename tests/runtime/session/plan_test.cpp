@@ -285,5 +285,21 @@ TEST(PlanTest, HostMemoryIsExact) {
   }
 }
 
+TEST(PlanTest, MeasuredIsSaidAtTheEndOfASessionThatTrained) {
+  for (const int steps : {0, 2}) {
+    std::vector<std::string> log;
+    const auto sink = [&log](int, const std::string& message) { log.push_back(message); };
+    auto session = Session::Open(TinyModel(3, false), TinyConfig(), sink).value();
+    const std::string planned = Gigabytes(session->plan().total_bytes) + " planned";
+    for (int step = 0; step < steps; ++step) StepTiny(*session, step);
+    log.clear();
+    session.reset();
+    ASSERT_EQ(log.size(), steps > 0 ? 1U : 0U);
+    if (steps == 0) continue;
+    EXPECT_NE(log[0].find(planned), std::string::npos) << log[0];
+    EXPECT_NE(log[0].find("tokens/s"), std::string::npos) << log[0];
+  }
+}
+
 }  // namespace
 }  // namespace qft
